@@ -1,0 +1,70 @@
+"""What is said when input is refused, and what is noted when it is taken with a caveat.
+
+A message never contains a path, a name or an identifier from a header: a file is named by its number in name
+order ("file 12 of 78"), and `DataError.path` carries the path for callers that were asked to show it.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Note:
+    """A remark that is kept with a case: something was tolerated, mended or looks suspicious.
+
+    Args:
+        code: a short upper-case word that a program may test for, e.g. `"GAP"`.
+        text: one sentence for a person, free of paths and identifiers.
+        loud: whether `ingest` and `info` show it even where notes are only counted.
+    """
+
+    code: str
+    text: str
+    loud: bool = False
+
+
+class DataError(ValueError):
+    """Input that is refused: what was received, what was expected, what to do.
+
+    Args:
+        code: a short upper-case word that a program may test for, e.g. `"BAD_RESCALE"`.
+        received: what was found, with values and shapes but no identifiers.
+        expected: what would have been right.
+        advice: what the user can do next.
+        path: the file or folder it is about; kept out of the message.
+        where: how the message names that file, e.g. `"file 12 of 78"`.
+    """
+
+    def __init__(
+        self,
+        code: str,
+        received: str,
+        expected: str,
+        advice: str,
+        *,
+        path: Path | str | None = None,
+        where: str | None = None,
+    ) -> None:
+        self.code = code
+        self.received = received
+        self.expected = expected
+        self.advice = advice
+        self.path = None if path is None else Path(path)
+        self.where = where
+        super().__init__(self.message())
+
+    def message(self, *, show_path: bool = False) -> str:
+        """Return the one-line message, with the path in it only when asked for."""
+        place = str(self.path) if show_path and self.path is not None else self.where
+        subject = f"{place}: " if place else ""
+        return f"{self.code}: {subject}{self.received}; expected {self.expected}; {self.advice}"
+
+    def __reduce__(self) -> tuple[object, ...]:
+        """Pickle with all parts, so that a worker process can hand the error to its parent."""
+        return _rebuild, (self.code, self.received, self.expected, self.advice, self.path, self.where)
+
+
+def _rebuild(
+    code: str, received: str, expected: str, advice: str, path: Path | None, where: str | None
+) -> DataError:
+    return DataError(code, received, expected, advice, path=path, where=where)

@@ -1,0 +1,83 @@
+"""Organs and the label values that mean them.
+
+A mask file says numbers, segment labels or ROI names; a case stores organs. `OrganRule` is the link, as the
+user states it (`--label liver=5,6`), and `known_organ` recognises the usual names where nothing was stated.
+"""
+
+import re
+from dataclasses import dataclass
+
+from kerasbalance.data.errors import DataError
+
+MAX_ORGANS = 254
+
+_SYNONYMS = {
+    "liver": ("liver", "hepar", "leber", "foie"),
+    "kidney": ("kidney", "kidneys", "kidney_left", "kidney_right", "left_kidney", "right_kidney"),
+    "spleen": ("spleen", "lien", "milz", "rate"),
+}
+_KNOWN = {name: organ for organ, names in _SYNONYMS.items() for name in names}
+
+SNOMED = {"10200004": "liver", "64033007": "kidney", "18639004": "kidney", "9846003": "kidney", "78961009": "spleen"}
+"""SNOMED CT codes of segmented properties (DICOM PS3.16 CID 7166 and its neighbours)."""
+
+
+@dataclass(frozen=True)
+class OrganRule:
+    """Which values of a mask mean one organ.
+
+    Args:
+        organ: the organ's name: lower-case letters, digits, `_` and `-`.
+        values: label numbers (int) or segment and ROI names (str). Empty: whatever a two-valued mask marks, or
+            the segment or ROI that bears the organ's name.
+    """
+
+    organ: str
+    values: tuple[int | str, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not re.fullmatch(r"[a-z][a-z0-9_-]{0,39}", self.organ):
+            raise DataError(
+                "LABEL_RULE",
+                f"the organ name {self.organ!r}",
+                "up to 40 lower-case letters, digits, _ or -, beginning with a letter",
+                "rename the organ, e.g. --label liver=1",
+            )
+
+
+def parse_rule(text: str) -> OrganRule:
+    """Read `"liver=5,6"`, `"liver=Liver GTV"` or `"liver"`.
+
+    Raises:
+        DataError: the text is not of that form (code `LABEL_RULE`).
+    """
+    organ, _, values = text.partition("=")
+    parts = [part.strip() for part in values.split(",") if part.strip()]
+    if "=" in text and not parts:
+        raise DataError(
+            "LABEL_RULE", f"{text!r}", "ORGAN=VALUE[,VALUE...]", "write for example --label liver=5,6"
+        )
+    return OrganRule(organ.strip(), tuple(int(p) if re.fullmatch(r"\d+", p) else p for p in parts))
+
+
+def known_organ(name: str) -> str | None:
+    """Return the organ that a segment or ROI name plainly means, or None ("Liver" → "liver")."""
+    return _KNOWN.get(re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_"))
+
+
+def check_rules(rules: tuple[OrganRule, ...]) -> None:
+    """Refuse rules that contradict each other.
+
+    Raises:
+        DataError: an organ twice, a value claimed by two organs, or too many organs (code `LABEL_RULE`).
+    """
+    organs = [rule.organ for rule in rules]
+    values = [value for rule in rules for value in rule.values]
+    doubled = {item for item in [*organs, *values] if [*organs, *values].count(item) > 1}
+    if doubled or len(organs) > MAX_ORGANS:
+        raise DataError(
+            "LABEL_RULE",
+            f"labels that name {sorted(map(str, doubled))} twice" if doubled else f"{len(organs)} organs",
+            f"each organ and each value once, at most {MAX_ORGANS} organs",
+            "merge the values of one organ in one rule: --label kidney=2,3",
+        )
