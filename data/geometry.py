@@ -1,8 +1,8 @@
 """Where voxels lie: one frame for CT and masks, and the mapping of one grid onto another.
 
-Everything is in DICOM patient coordinates (LPS: x to the patient's left, y to the back, z to the head), in
-millimetres. A stack is an array `(slices, rows, columns)`; in the *canonical* orientation columns grow towards
-the left, rows towards the back and slices towards the head, as near as the axes allow.
+Everything is in DICOM patient coordinates (LPS: x to the patient's left, y to the back, z to the head), in mm.
+A stack is an array `(slices, rows, columns)`; in the *canonical* orientation columns grow towards the left, rows
+towards the back and slices towards the head, as near as the axes allow.
 
 Reference:
     DICOM PS3.3 section C.7.6.2 (Image Plane); NIfTI-1 uses RAS, which differs by the sign of x and y.
@@ -162,7 +162,8 @@ def matching_slices(source: Grid, target: Grid) -> NDArray[np.int64]:
         DataError: the grids do not lie on each other (code `GEOMETRY`).
     """
     if source.shape[1:] != target.shape[1:]:
-        raise mismatch(f"{source.shape[1]} x {source.shape[2]} pixels", f"{target.shape[1]} x {target.shape[2]}")
+        wanted = f"{target.shape[1]} x {target.shape[2]}"
+        raise mismatch(f"{source.shape[1]} x {source.shape[2]} pixels", wanted)
     rows, columns = target.shape[1] - 1, target.shape[2] - 1
     span = rows * (source.row_step_mm - target.row_step_mm)
     drift = [span, columns * (source.column_step_mm - target.column_step_mm)]
@@ -178,7 +179,8 @@ def matching_slices(source: Grid, target: Grid) -> NDArray[np.int64]:
         raise mismatch(f"voxels {offset.min():.3g} mm or more away from the CT's", "the CT's positions")
     shifted = ~inside & (offset < (0.75 * between if np.isfinite(between) else np.inf))
     if shifted.any():
-        raise mismatch(f"slices up to {offset[shifted].max():.3g} mm off the CT's", "the CT's slice positions")
+        worst = float(offset[shifted].max())
+        raise mismatch(f"slices up to {worst:.3g} mm off the CT's", "the CT's slice positions")
     return np.where(inside, nearest, -1)
 
 

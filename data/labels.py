@@ -18,7 +18,13 @@ _SYNONYMS = {
 }
 _KNOWN = {name: organ for organ, names in _SYNONYMS.items() for name in names}
 
-SNOMED = {"10200004": "liver", "64033007": "kidney", "18639004": "kidney", "9846003": "kidney", "78961009": "spleen"}
+SNOMED = {
+    "10200004": "liver",
+    "64033007": "kidney",
+    "18639004": "kidney",
+    "9846003": "kidney",
+    "78961009": "spleen",
+}
 """SNOMED CT codes of segmented properties (DICOM PS3.16 CID 7166 and its neighbours)."""
 
 
@@ -28,8 +34,8 @@ class OrganRule:
 
     Args:
         organ: the organ's name: lower-case letters, digits, `_` and `-`.
-        values: label numbers (int) or segment and ROI names (str). Empty: whatever a two-valued mask marks, or
-            the segment or ROI that bears the organ's name.
+        values: label numbers (int) or segment and ROI names (str). Empty: whatever a two-valued mask marks,
+            or the segment or ROI that bears the organ's name.
     """
 
     organ: str

@@ -1,6 +1,6 @@
 """Balanced training of 2D segmentation models: score the slices, mine the hard ones, go on training.
 
-Names are loaded on first use, so that ``import kerasbalance`` is instant and a Keras backend can still be
+Names are loaded on first use: ``import kerasbalance`` is instant and a Keras backend can still be
 chosen afterwards (``KERAS_BACKEND``). ``kerasbalance.data`` reads CT; ``kerasbalance.cli`` is the command line.
 
 Reference:

@@ -1,0 +1,230 @@
+"""Which CT series a folder holds, each sorted by position and checked, before any pixel is decoded.
+
+Grouping, sorting and checking follow geometry, never file names or InstanceNumber (DICOM PS3.3 C.7.6.2.1.1).
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+
+from kerasbalance.data.dicom.checks import check_stack, check_values
+from kerasbalance.data.dicom.files import SourceFile, list_files
+from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, Frame, Header, NotDicom, read_header
+from kerasbalance.data.dicom.stack import Slice, drop_duplicates, sort_slices
+from kerasbalance.data.errors import DataError, Note
+
+STRAY_LIMIT = 3
+"""At most this many images of another orientation count as unmarked localizers."""
+
+_ORIENTATION_TOLERANCE = 1e-3
+_SPACING_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Series:
+    """The images of one CT series that form one stack, sorted towards growing depth.
+
+    Args:
+        number: its place in the scan, from 1; what `--series` takes.
+        slices: the images, sorted; empty only where sorting was impossible.
+        notes: what was tolerated or left out.
+        problems: why it would be refused; empty if it can be read.
+    """
+
+    number: int
+    slices: tuple[Slice, ...]
+    notes: tuple[Note, ...] = ()
+    problems: tuple[DataError, ...] = ()
+
+    @property
+    def folder(self) -> Path:
+        """The folder of its first file."""
+        return self.slices[0].header.file.path.parent
+
+
+@dataclass(frozen=True)
+class Scan:
+    """What a folder holds.
+
+    Args:
+        root: the folder.
+        series: CT series, in the order of their first file.
+        others: headers of DICOM files that are no CT images (SEG, RTSTRUCT, other modalities).
+        errors: DICOM files that cannot be understood.
+        notes: what was skipped.
+        not_dicom: the plain files that are no DICOM.
+    """
+
+    root: Path
+    series: tuple[Series, ...] = ()
+    others: tuple[Header, ...] = ()
+    errors: tuple[DataError, ...] = ()
+    notes: tuple[Note, ...] = ()
+    not_dicom: tuple[SourceFile, ...] = field(default=(), repr=False)
+
+
+def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
+    """Read the headers of all DICOM files at or below `root` and sort CT images into series.
+
+    Args:
+        root: a folder or one file.
+        allow: relaxations by name, see `checks.RELAXATIONS`.
+
+    Returns:
+        The scan; a folder without DICOM gives one without series.
+
+    Raises:
+        DataError: `root` cannot be read.
+    """
+    files, notes = list_files(root)
+    headers: list[Header] = []
+    errors: list[DataError] = []
+    foreign: list[SourceFile] = []
+    for file in files:
+        try:
+            headers.append(read_header(file))
+        except NotDicom:
+            foreign.append(file)
+        except DataError as error:
+            errors.append(error)
+    if foreign:
+        notes.append(Note("NOT_DICOM", f"{len(foreign)} files that are no DICOM skipped"))
+    images, others, dropped = _sort_out(headers)
+    notes += [Note("LEFT_OUT", f"{count} {what} left out") for what, count in sorted(dropped.items())]
+    groups = _group(images)
+    series = [_series(number, group, errors, allow) for number, group in enumerate(groups, 1)]
+    scan = Scan(root, tuple(series), tuple(others), tuple(errors), tuple(notes), tuple(foreign))
+    return _without_strays(scan)
+
+
+def choose_series(scan: Scan, number: int | None = None) -> Series:
+    """Return the one readable series of a scan, or the one with the given number.
+
+    Raises:
+        DataError: there is none, there are several and no number was given, or the chosen one has a problem.
+    """
+    if number is not None:
+        chosen = [series for series in scan.series if series.number == number]
+        if not chosen:
+            raise _error(scan, "NO_SERIES", f"series number {number}", f"1 to {len(scan.series)}",
+                         "see kerasbalance inspect")  # fmt: skip
+    else:
+        chosen = list(scan.series)
+    if not chosen:
+        raise scan.errors[0] if scan.errors else _nothing(scan)
+    if len(chosen) > 1:
+        listed = "; ".join(f"{s.number}: {describe(s)}" for s in chosen)
+        raise _error(scan, "SEVERAL_SERIES", f"{len(chosen)} CT series ({listed})", "one",
+                     "choose one with --series NUMBER or name its folder")  # fmt: skip
+    if chosen[0].problems:
+        raise chosen[0].problems[0]
+    return chosen[0]
+
+
+def describe(series: Series) -> str:
+    """Return one phrase on a series: images, size and orientation; no identifiers."""
+    header = series.slices[0].header
+    return f"{len(series.slices)} images of {header.rows} x {header.columns}"
+
+
+def _nothing(scan: Scan) -> DataError:
+    kinds = Counter(header.modality or "unknown" for header in scan.others)
+    if kinds:
+        listed = ", ".join(f"{count} of modality {kind}" for kind, count in sorted(kinds.items()))
+        return _error(scan, "NOT_CT", f"DICOM files but no CT image ({listed})", "a CT series",
+                      "name the folder of the CT series")  # fmt: skip
+    return _error(scan, "NO_SERIES", "no DICOM image", "a CT series", "name the folder that holds the images")
+
+
+def _error(scan: Scan, code: str, received: str, expected: str, advice: str) -> DataError:
+    return DataError(code, received, expected, advice, path=scan.root)
+
+
+def _sort_out(headers: Iterable[Header]) -> tuple[list[Slice], list[Header], Counter[str]]:
+    images: list[Slice] = []
+    others: list[Header] = []
+    dropped: Counter[str] = Counter()
+    for header in headers:
+        reason = _not_ct(header)
+        if reason is None:
+            images += [Slice(header, frame) for frame in header.frames]
+        elif reason == "other":
+            others.append(header)
+        else:
+            dropped[reason] += 1
+    return images, others, dropped
+
+
+def _not_ct(header: Header) -> str | None:
+    if header.modality != "CT" or header.sop_class not in (CT_IMAGE, *ENHANCED_CT, ""):
+        return "secondary captures" if header.modality == "CT" else "other"
+    if "LOCALIZER" in header.image_type:
+        return "localizers"
+    if header.samples_per_pixel != 1:
+        return "colour images"
+    return None
+
+
+def _group(images: Sequence[Slice]) -> list[list[Slice]]:
+    """Put together what belongs to one stack; the order of groups follows their first file."""
+    groups: dict[tuple[object, ...], list[list[Slice]]] = {}
+    for item in images:
+        header = item.header
+        place = header.series_uid or str(header.file.path.parent)
+        key = (place, header.patient_id, header.plane, header.frame_of_reference_uid, header.kernel)
+        clusters = groups.setdefault(key, [])
+        home = next((cluster for cluster in clusters if _alike(cluster[0].frame, item.frame)), None)
+        if home is None:
+            clusters.append([item])
+        else:
+            home.append(item)
+    ordered = [cluster for clusters in groups.values() for cluster in clusters]
+    return sorted(ordered, key=lambda cluster: cluster[0].header.file.number)
+
+
+def _alike(a: Frame, b: Frame) -> bool:
+    return _close(a.orientation, b.orientation, _ORIENTATION_TOLERANCE) and _close(
+        a.spacing_mm, b.spacing_mm, _SPACING_TOLERANCE
+    )
+
+
+def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
+    if a is None or b is None:
+        return True  # a missing value is a problem of the stack it belongs to, not a stack of its own
+    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))
+
+
+def _series(number: int, group: list[Slice], errors: list[DataError], allow: frozenset[str]) -> Series:
+    folders = {item.header.file.path.parent for item in group}
+    unread = [error for error in errors if error.path is not None and error.path.parent in folders]
+    problems = [*unread, *check_values(group)]
+    if problems:
+        return Series(number, tuple(group), (), tuple(problems))
+    slices, notes, conflicts = drop_duplicates(sort_slices(group))
+    found, stack_notes = check_stack(slices, allow)
+    return Series(number, tuple(slices), (*notes, *stack_notes), (*conflicts, *found))
+
+
+def _without_strays(scan: Scan) -> Scan:
+    """Leave out unmarked localizers: a few images of the same series in another orientation."""
+    main = max(scan.series, key=lambda series: len(series.slices), default=None)
+    if main is None:
+        return scan
+    strays = [s for s in scan.series if s is not main and _is_stray(s, main)]
+    if not strays:
+        return scan
+    count = sum(len(series.slices) for series in strays)
+    kept = [series for series in scan.series if series not in strays]
+    kept = [replace(series, number=number) for number, series in enumerate(kept, 1)]
+    note = Note("LEFT_OUT", f"{count} images in another orientation than the series left out")
+    return replace(scan, series=tuple(kept), notes=(*scan.notes, note))
+
+
+def _is_stray(series: Series, main: Series) -> bool:
+    a, b = series.slices[0], main.slices[0]
+    same = a.header.series_uid == b.header.series_uid and a.header.patient_id == b.header.patient_id
+    turned = not _close(a.frame.orientation, b.frame.orientation, _ORIENTATION_TOLERANCE)
+    return same and turned and len(series.slices) <= STRAY_LIMIT < len(main.slices)
