@@ -1,0 +1,237 @@
+"""One case from its sources: CT and mask read, mapped, shaped, checked, and described without identifiers."""
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.dicom import Series, choose_series, read_volume, scan_folder, source_digest
+from kerasbalance.data.dicom.checks import check_allow
+from kerasbalance.data.dicom.files import list_files
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.geometry import Grid
+from kerasbalance.data.labels import OrganRule, check_rules
+from kerasbalance.data.masks import Mask, read_mask
+from kerasbalance.data.nifti import is_nifti, read_ct
+from kerasbalance.data.organ_check import HuSpread, hu_spread, suspicions
+from kerasbalance.data.shaping import crop_or_pad, resample_plane
+from kerasbalance.data.store.casefile import CaseArrays, count_positive
+from kerasbalance.data.store.facts import CaseFacts
+from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.volume import Identity, Volume
+
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class CaseRequest:
+    """One case as the user names it.
+
+    Args:
+        ct: folder or file of the CT.
+        mask: folder or file of the mask.
+        rules: which values mean which organ; empty to recognise known names.
+        patient: the patient as the user names it, "" to take it from the CT.
+        series: number of the series in the CT's folder, None where there is only one.
+        series_uid: or its SeriesInstanceUID, "" where there is only one.
+        png_order: how a PNG stack is ordered, see `masks.read_mask`.
+        where: how messages name the case, e.g. "case 3 of 12".
+    """
+
+    ct: Path
+    mask: Path
+    rules: tuple[OrganRule, ...] = ()
+    patient: str = ""
+    series: int | None = None
+    series_uid: str = ""
+    png_order: str | None = None
+    where: str = "case 1 of 1"
+
+
+@dataclass(frozen=True)
+class CaseOptions:
+    """What holds for all cases of one ingest.
+
+    Args:
+        allow: relaxations by name, see `dicom.checks.RELAXATIONS`.
+        resample_mask: map masks of another grid by position, nearest voxel.
+        crop: rows and columns to cut out of each slice, before `resize`; None keeps all.
+        resize: rows and columns to resample each slice to; None keeps them.
+        keep_uids: store the original UIDs, so that the series can be referenced from the store alone.
+
+    Raises:
+        DataError: an unknown relaxation or an impossible size (code `USAGE`).
+    """
+
+    allow: frozenset[str] = frozenset()
+    resample_mask: bool = False
+    crop: int | None = None
+    resize: int | None = None
+    keep_uids: bool = False
+
+    def __post_init__(self) -> None:
+        check_allow(self.allow)
+        for name, size in (("--crop", self.crop), ("--resize", self.resize)):
+            if size is not None and not 8 <= size <= MAX_SIDE:
+                raise DataError("USAGE", f"{name} {size}", f"8 to {MAX_SIDE} pixels", f"correct {name}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A case's CT after its headers were checked, before its pixels are decoded.
+
+    Args:
+        identity_digest: SHA-256 of the CT's stored pixels and geometry.
+        read: decodes the CT.
+    """
+
+    identity_digest: str
+    read: Callable[[], Volume]
+
+
+def open_source(request: CaseRequest, options: CaseOptions) -> Source:
+    """Look at a case's CT: headers only for DICOM, all of it for NIfTI.
+
+    Raises:
+        DataError: it is refused.
+    """
+    if request.ct.is_file() and _begins_as_nifti(request.ct):
+        volume = read_ct(request.ct)
+        return Source(volume.source_digest, lambda: volume)
+    series = _find_series(request, options)
+    return Source(source_digest(series), lambda: read_volume(series))
+
+
+def _begins_as_nifti(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_nifti(file.read(4096))
+
+
+def _find_series(request: CaseRequest, options: CaseOptions) -> Series:
+    scan = scan_folder(request.ct, options.allow)
+    if request.series_uid:
+        own = [s for s in scan.series if s.slices[0].header.series_uid == request.series_uid]
+        scan = replace(scan, series=tuple(replace(s, number=n) for n, s in enumerate(own, 1)))
+    return choose_series(scan, request.series)
+
+
+def case_digest(request: CaseRequest, options: CaseOptions, source: Source) -> str:
+    """Return the SHA-256 of all that shapes a case: CT, bytes of the mask's files, rules and options."""
+    digest = hashlib.sha256(source.identity_digest.encode())
+    files, _ = list_files(request.mask)
+    digest.update("".join(sorted(hashlib.sha256(f.path.read_bytes()).hexdigest() for f in files)).encode())
+    if request.png_order:
+        digest.update("".join(f.path.name for f in files).encode())
+    shaping = (sorted(options.allow), options.resample_mask, options.crop, options.resize, options.keep_uids)
+    digest.update(repr((request.rules, request.png_order, request.patient, shaping)).encode())
+    return digest.hexdigest()
+
+
+def read_case(
+    request: CaseRequest, options: CaseOptions, source: Source, pseudonyms: Pseudonyms
+) -> tuple[CaseFacts, CaseArrays]:
+    """Read a case whole.
+
+    Raises:
+        DataError: CT or mask are refused.
+    """
+    check_rules(request.rules)
+    volume = source.read()
+    mask = read_mask(
+        request.mask,
+        volume,
+        request.rules,
+        resample=options.resample_mask,
+        png_order=request.png_order,
+        allow=options.allow,
+    )
+    hu, labels, grid = _shape(volume, mask, options)
+    patient, patient_notes = _patient(request, volume, pseudonyms)
+    spreads = hu_spread(hu, labels, mask.organs)
+    notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
+    facts = CaseFacts(
+        key=_series_key(volume, pseudonyms),
+        patient=patient,
+        patient_spelling=pseudonyms.of("spelling", request.patient or volume.identity.patient_id),
+        slices=len(hu),
+        rows=hu.shape[1],
+        columns=hu.shape[2],
+        spacing_mm=_spacing(grid),
+        organs=mask.organs,
+        positive_slices=_positive_slices(labels, len(mask.organs)),
+        organ_hu=tuple(_quartiles(spread) for spread in spreads),
+        hu_percentiles=tuple(np.percentile(hu[:, ::4, ::4], (0.5, 50, 99.5)).round(1).tolist()),
+        source_kind=volume.source_kind,
+        mask_kind=mask.kind,
+        tags=volume.tags,
+        notes=tuple(dict.fromkeys(notes)),
+        source_digest=case_digest(request, options, source),
+        image_digest=_image_digest(hu, grid),
+        label_digest=hashlib.sha256(repr(mask.organs).encode() + np.ascontiguousarray(labels)).hexdigest(),
+        reader_version=_version(),
+    )
+    uids = _uids(volume.identity) if options.keep_uids else ()
+    return facts, CaseArrays(hu, labels, grid.depth_mm, uids)
+
+
+def _shape(
+    volume: Volume, mask: Mask, options: CaseOptions
+) -> tuple[NDArray[np.int16], NDArray[np.uint8], Grid]:
+    hu, labels, grid = volume.hu, mask.labels, volume.grid
+    if options.crop is not None:
+        hu, labels, grid = crop_or_pad(hu, labels, grid, options.crop)
+    if options.resize is not None:
+        hu, labels, grid = resample_plane(hu, labels, grid, options.resize)
+    return hu, labels, grid
+
+
+def _series_key(volume: Volume, pseudonyms: Pseudonyms) -> str:
+    identity = volume.identity
+    if identity.series_uid:
+        parts = (identity.series_uid, identity.patient_id, *identity.instance_uids[:1])
+        return pseudonyms.of("series", "\0".join(parts))
+    return pseudonyms.of("series", volume.source_digest)
+
+
+def _patient(request: CaseRequest, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:
+    stated = request.patient.strip() or volume.identity.patient_id
+    if stated:
+        return pseudonyms.patient(stated), ()
+    fallback = volume.identity.study_uid or volume.source_digest
+    note = Note("PATIENT_UNKNOWN", "no PatientID: the case counts as a patient of its own")
+    return pseudonyms.of("patient", fallback), (note,)
+
+
+def _spacing(grid: Grid) -> tuple[float | None, float, float]:
+    between, row, column = (round(value, 6) for value in grid.spacing_mm)
+    return None if math.isnan(between) else between, row, column
+
+
+def _positive_slices(labels: NDArray[np.uint8], organs: int) -> tuple[int, ...]:
+    return tuple((count_positive(labels, organs) > 0).sum(axis=0).tolist())
+
+
+def _quartiles(spread: HuSpread) -> tuple[float, ...]:
+    return (spread.q1, spread.median, spread.q3) if spread.voxels else ()
+
+
+def _image_digest(hu: NDArray[np.int16], grid: Grid) -> str:
+    digest = hashlib.sha256(np.round(np.nan_to_num(grid.spacing_mm), 4).tobytes())
+    digest.update(np.ascontiguousarray(hu, "<i2"))
+    return digest.hexdigest()
+
+
+def _uids(identity: Identity) -> tuple[str, ...]:
+    return (identity.study_uid, identity.series_uid, identity.frame_of_reference_uid, *identity.instance_uids)
+
+
+def _version() -> str:
+    try:
+        return version("kerasbalance")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

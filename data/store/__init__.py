@@ -1,0 +1,21 @@
+"""The slice store: sealed cases on disk, and slices for training."""
+
+from kerasbalance.data.store.facts import CaseFacts, Entry
+from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.store.slices import SliceStore, StoreSource
+from kerasbalance.data.store.store import Rejection, Store, Writer, read_rejections
+from kerasbalance.data.store.verify import Verification, verify_store
+
+__all__ = [
+    "CaseFacts",
+    "Entry",
+    "Pseudonyms",
+    "Rejection",
+    "SliceStore",
+    "Store",
+    "StoreSource",
+    "Verification",
+    "Writer",
+    "read_rejections",
+    "verify_store",
+]

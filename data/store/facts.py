@@ -1,0 +1,133 @@
+"""What a store says of a case without its pixels: one record, kept in the case and in the index."""
+
+import dataclasses
+import json
+import zlib
+from dataclasses import dataclass
+from typing import Any
+
+from kerasbalance.data.errors import Note
+
+FORMAT_VERSION = 1
+
+
+@dataclass(frozen=True)
+class CaseFacts:
+    """One case of a store.
+
+    Args:
+        key: the case's name: a keyed hash of its series.
+        patient: keyed hash of its patient; equal for all cases that must stay on one side of a split.
+        patient_spelling: keyed hash of the patient's identifier as written, to tell spellings apart.
+        slices: number of slices.
+        rows: pixels along y.
+        columns: pixels along x.
+        spacing_mm: between slices (None for a single one), rows and columns.
+        organs: the organs that are annotated; label value i + 1 in the mask is `organs[i]`.
+        positive_slices: per organ, the slices with at least one pixel of it.
+        organ_hu: per organ, lower quartile, median and upper quartile in HU; empty for an organ without pixels.
+        hu_percentiles: the 0.5, 50 and 99.5 percentile of all voxels.
+        source_kind: "dicom" or "nifti".
+        mask_kind: the kind of file the mask came from.
+        tags: technical facts by DICOM keyword.
+        notes: remarks that were made at ingest.
+        source_digest: SHA-256 of the source files' pixels and geometry and of the options that shaped the case.
+        image_digest: SHA-256 of the stored HU and spacing.
+        label_digest: SHA-256 of the stored labels and organs.
+        reader_version: version of kerasbalance that read it.
+        tables_crc32: CRC-32 of the per-slice tables (checksums, depths, positive pixels).
+    """
+
+    key: str
+    patient: str
+    patient_spelling: str
+    slices: int
+    rows: int
+    columns: int
+    spacing_mm: tuple[float | None, float, float]
+    organs: tuple[str, ...]
+    positive_slices: tuple[int, ...]
+    organ_hu: tuple[tuple[float, ...], ...]
+    hu_percentiles: tuple[float, ...]
+    source_kind: str
+    mask_kind: str
+    tags: dict[str, str]
+    notes: tuple[Note, ...]
+    source_digest: str
+    image_digest: str
+    label_digest: str
+    reader_version: str
+    tables_crc32: int = 0
+
+    @property
+    def warnings(self) -> tuple[Note, ...]:
+        """The notes that a user should read."""
+        return tuple(note for note in self.notes if note.loud)
+
+
+@dataclass(frozen=True)
+class Entry:
+    """A line of the index: a case and the file that holds it.
+
+    Args:
+        facts: the case.
+        size: bytes of the file.
+        sha256: of the whole file, hex.
+        image_range: first and past-the-last byte of the image chunks; equal where they do not lie together.
+        metadata_sha256: of the bytes outside `image_range`, hex.
+    """
+
+    facts: CaseFacts
+    size: int
+    sha256: str
+    image_range: tuple[int, int]
+    metadata_sha256: str
+
+    @property
+    def file_name(self) -> str:
+        """Name of the case's file below `cases/`."""
+        return f"{self.facts.key}.h5"
+
+
+def dump_facts(facts: CaseFacts) -> str:
+    """Return the facts as one line of JSON that always has the same form."""
+    return json.dumps(dataclasses.asdict(facts), sort_keys=True, separators=(",", ":"), allow_nan=False)
+
+
+def load_facts(text: str) -> CaseFacts:
+    """Read what `dump_facts` wrote.
+
+    Raises:
+        ValueError, TypeError, KeyError: the text is not of that form.
+    """
+    return _facts(json.loads(text))
+
+
+def _facts(fields: dict[str, Any]) -> CaseFacts:
+    fields = dict(fields)
+    for name in ("spacing_mm", "organs", "positive_slices", "hu_percentiles"):
+        fields[name] = tuple(fields[name])
+    fields["organ_hu"] = tuple(tuple(item) for item in fields["organ_hu"])
+    fields["notes"] = tuple(Note(**note) for note in fields["notes"])
+    return CaseFacts(**fields)
+
+
+def dump_entry(entry: Entry) -> bytes:
+    """Return an index line: CRC-32 of the rest, a blank, the entry as JSON, a line end."""
+    fields = dataclasses.asdict(entry)
+    body = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
+    return b"%08x %s\n" % (zlib.crc32(body), body)
+
+
+def load_entry(line: bytes) -> Entry | None:
+    """Read an index line; None where its checksum or form is wrong (a line torn by a kill)."""
+    checksum, _, body = line.rstrip(b"\n").partition(b" ")
+    try:
+        if int(checksum, 16) != zlib.crc32(body):
+            return None
+        fields = json.loads(body)
+        facts = _facts(fields.pop("facts"))
+        fields["image_range"] = tuple(fields["image_range"])
+        return Entry(facts=facts, **fields)
+    except (ValueError, TypeError, KeyError):
+        return None

@@ -1,0 +1,114 @@
+"""Pseudonyms: keyed hashes of identifiers, so that a store names no patient and no series.
+
+The secret lies outside every store, readable by its owner only; so does the list that links keys to sources.
+An unkeyed hash would not do: a seven-digit PatientID is found from its MD5 in seconds.
+
+Reference:
+    RFC 2104 (HMAC); DICOM PS3.15 Annex E (what identifies a patient).
+"""
+
+import hashlib
+import hmac
+import json
+import os
+import re
+import secrets
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kerasbalance.data.errors import DataError
+
+SECRET_BYTES = 32
+
+
+def default_key_file() -> Path:
+    """Return where the secret lies unless the user says otherwise."""
+    base = os.environ.get("XDG_CONFIG_HOME") or "~/.config"
+    return Path(base).expanduser() / "kerasbalance" / "secret.key"
+
+
+@dataclass(frozen=True)
+class Pseudonyms:
+    """Makes keys from identifiers with one secret.
+
+    Args:
+        secret: `SECRET_BYTES` random bytes.
+        folder: where the secret file lies; the links are kept beside it.
+    """
+
+    secret: bytes = field(repr=False)
+    folder: Path
+
+    @classmethod
+    def load(cls, path: Path | None = None, *, create: bool = True) -> "Pseudonyms":
+        """Read the secret file, or make it where there is none.
+
+        Raises:
+            DataError: it cannot be read or made, or does not hold `SECRET_BYTES` bytes (code `KEY_FILE`).
+        """
+        path = default_key_file() if path is None else path
+        try:
+            if create and not path.exists():
+                _create(path)
+            secret = path.read_bytes()
+        except OSError as error:
+            raise _key_error(f"a key file that cannot be used ({error.strerror})", path) from None
+        if len(secret) != SECRET_BYTES:
+            raise _key_error(f"a key file of {len(secret)} bytes", path)
+        return cls(secret, path.parent)
+
+    @property
+    def fingerprint(self) -> str:
+        """A short hash that tells secrets apart without giving them away."""
+        return self.of("fingerprint", "")[:16]
+
+    def of(self, domain: str, text: str) -> str:
+        """Return the 32 hex digits that stand for `text`; the same text in two domains gives two keys."""
+        return hmac.new(self.secret, f"{domain}\0{text}".encode(), hashlib.sha256).hexdigest()[:32]
+
+    def patient(self, patient_id: str) -> str:
+        """Return the patient's key; spellings that differ by case, blanks, signs or leading zeros share it."""
+        plain = re.sub(r"[\W_]+", "", patient_id).casefold().lstrip("0")
+        return self.of("patient", plain or patient_id.strip())
+
+    def remember(self, key: str, source: Path) -> None:
+        """Note, outside the store, which source a key came from."""
+        line = json.dumps({"key": key, "source": str(source)}) + "\n"
+        descriptor = os.open(self.folder / "links.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+        with os.fdopen(descriptor, "w") as file:
+            file.write(line)
+
+    def sources(self) -> dict[str, str]:
+        """Return the remembered source of each key."""
+        path = self.folder / "links.jsonl"
+        if not path.exists():
+            return {}
+        found: dict[str, str] = {}
+        for line in path.read_text().splitlines():
+            try:
+                link = json.loads(line)
+                found[link["key"]] = link["source"]
+            except (ValueError, KeyError, TypeError):
+                continue  # a line torn by a kill: the links are a convenience, the next ingest writes it again
+        return found
+
+
+def _create(path: Path) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
+    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(secrets.token_bytes(SECRET_BYTES))
+        file.flush()
+        os.fsync(file.fileno())
+    try:
+        os.link(aside, path)  # of two processes that make it at once, one wins and both use its secret
+    except FileExistsError:
+        pass
+    finally:
+        aside.unlink()
+
+
+def _key_error(received: str, path: Path) -> DataError:
+    return DataError("KEY_FILE", received, f"a file of {SECRET_BYTES} bytes that only you can read",
+                     "name another with --key-file", path=path, where="key file")  # fmt: skip

@@ -1,0 +1,204 @@
+"""`SliceStore`: a store as a table of slices that training draws from."""
+
+import hashlib
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.facts import CaseFacts, Entry
+from kerasbalance.data.store.reader import CaseReader, Readers
+from kerasbalance.data.store.store import Store
+
+class SliceStore:
+    """A store opened for reading: cases, slices, and sources of batches.
+
+    Cases stand in the order of their keys and slices in the order of their depth, so a slice ref (a row of the
+    slice table) does not depend on the order of ingest. The snapshot is taken when the store is opened: cases
+    that are added later are not seen. The object may be pickled and used in several processes and threads.
+
+    Args:
+        path: the store's folder.
+
+    Raises:
+        DataError: there is no store, or a case is damaged or missing (codes `NO_STORE`, `DAMAGED`).
+
+    Example:
+        >>> store = SliceStore("store")                                  # doctest: +SKIP
+        >>> x, y = store.source("liver").read(store.refs("liver")[:16])  # doctest: +SKIP
+        >>> x.shape, x.dtype                                             # doctest: +SKIP
+        ((16, 512, 512, 1), dtype('int16'))
+    """
+
+    def __init__(self, path: str | Path) -> None:
+        store = Store(Path(path))
+        self.path = Path(path).absolute()
+        self._entries: tuple[Entry, ...] = tuple(store.entries().values())
+        counts = [entry.facts.slices for entry in self._entries]
+        self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        self._readers = Readers(store.cases.absolute(), self._entries)
+
+    @property
+    def cases(self) -> tuple[CaseFacts, ...]:
+        """The cases; case i owns the slice refs `first_ref[i]` to `first_ref[i + 1]` (exclusive)."""
+        return tuple(entry.facts for entry in self._entries)
+
+    @property
+    def first_ref(self) -> NDArray[np.int64]:
+        """int64 `(cases + 1,)`: the slice ref at which each case begins, and the number of slices."""
+        return self._first
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 (hex) of the snapshot: which cases, and every byte of them."""
+        lines = "\n".join(f"{entry.facts.key} {entry.sha256}" for entry in self._entries)
+        return hashlib.sha256(lines.encode()).hexdigest()
+
+    @property
+    def organs(self) -> tuple[str, ...]:
+        """All organs that are annotated in some case, sorted."""
+        return tuple(sorted({organ for case in self.cases for organ in case.organs}))
+
+    def __len__(self) -> int:
+        """Number of slices."""
+        return int(self._first[-1])
+
+    def case_of(self, refs: NDArray[np.integer]) -> NDArray[np.int64]:
+        """Return the case number of each slice ref, int64, same shape."""
+        return np.searchsorted(self._first, refs, side="right") - 1
+
+    def refs(self, organs: str | Sequence[str], cases: Sequence[int] | None = None) -> NDArray[np.int64]:
+        """Return the slice refs of the cases in which all of `organs` are annotated.
+
+        Args:
+            organs: one organ or several.
+            cases: case numbers to look at; all by default.
+
+        Returns:
+            int64, ascending within a case; empty if no case fits.
+
+        Raises:
+            DataError: no case annotates one of the organs (code `NO_ORGAN`).
+        """
+        wanted = self._check_organs(organs)
+        numbers = range(len(self._entries)) if cases is None else cases
+        fitting = [n for n in numbers if set(wanted) <= set(self.cases[n].organs)]
+        parts = [np.arange(self._first[n], self._first[n + 1]) for n in fitting]
+        return np.concatenate(parts) if parts else np.empty(0, np.int64)
+
+    def positive_pixels(self, refs: NDArray[np.integer], organ: str) -> NDArray[np.int64]:
+        """Return how many pixels of an organ lie on each of the given slices, int64, same shape."""
+        refs = np.asarray(refs)
+        counts = np.zeros(refs.shape, np.int64)
+        numbers = self.case_of(refs)
+        for number in np.unique(numbers):
+            here = numbers == number
+            column = self.organ_column(int(number), organ)
+            counts[here] = self.reader(int(number)).positive_pixels[refs[here] - self._first[number], column]
+        return counts
+
+    def source(self, organs: str | Sequence[str]) -> "StoreSource":
+        """Return what `IndexedDataset` reads from: images and the labels of the given organs.
+
+        Raises:
+            DataError: no case annotates one of the organs, or the slices of the cases that annotate them all
+                differ in size (codes `NO_ORGAN`, `SIZES`).
+        """
+        return StoreSource(self, self._check_organs(organs))
+
+    def _check_organs(self, organs: str | Sequence[str]) -> tuple[str, ...]:
+        wanted = (organs,) if isinstance(organs, str) else tuple(organs)
+        missing = [organ for organ in wanted if organ not in self.organs]
+        if missing or not wanted:
+            raise DataError("NO_ORGAN", f"the organ {missing[0]!r}" if missing else "no organ",
+                            f"one of {', '.join(self.organs) or 'none (the store is empty)'}",
+                            "correct the organ, or ingest cases that annotate it")  # fmt: skip
+        return wanted
+
+    def organ_column(self, number: int, organ: str) -> int:
+        """Return the place of an organ among those of a case.
+
+        Raises:
+            DataError: the case does not annotate it (code `NO_ORGAN`).
+        """
+        organs = self.cases[number].organs
+        if organ not in organs:
+            raise DataError("NO_ORGAN", f"a slice of a case without {organ}", f"a case that annotates {organ}",
+                            "take slices from SliceStore.refs", where=f"case {number}")  # fmt: skip
+        return organs.index(organ)
+
+    def reader(self, number: int) -> CaseReader:
+        """Return this process's reader of a case, by case number.
+
+        Raises:
+            DataError: the case's file is damaged.
+        """
+        return self._readers.get(number)
+
+
+class StoreSource:
+    """Images and labels by slice ref; `SliceStore.source` makes it.
+
+    Args:
+        store: the store.
+        organs: the organs, in the order of their label values 1, 2, ...
+    """
+
+    def __init__(self, store: SliceStore, organs: tuple[str, ...]) -> None:
+        self.store, self.organs = store, organs
+        fitting = [case for case in store.cases if set(organs) <= set(case.organs)]
+        sizes = sorted({(case.rows, case.columns) for case in fitting})
+        if len(sizes) > 1:
+            listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
+            raise DataError("SIZES", f"slices of {len(sizes)} sizes ({listed})", "one size for all batches",
+                            "ingest with --resize or --crop")  # fmt: skip
+        self.plane = sizes[0] if sizes else (0, 0)
+
+    def __len__(self) -> int:
+        """Number of slices of the whole store, so that every slice ref is below it."""
+        return len(self.store)
+
+    def read(
+        self, refs: NDArray[np.integer], flips: NDArray[np.integer] | None = None
+    ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
+        """Read slices into fresh arrays, which are the caller's to keep.
+
+        Args:
+            refs: slice refs, `(n,)`; repeats are allowed.
+            flips: per slice 0 none, 1 left-right, 2 front-back, 3 both; none by default.
+
+        Returns:
+            HU, int16 `(n, rows, columns, 1)`, and labels, uint8 of the same shape: 0 background, i + 1 for
+            `organs[i]`. No refs give arrays of length 0.
+
+        Raises:
+            DataError: a slice is damaged or lies in a case without one of the organs.
+            IndexError: a ref is not a row of the slice table.
+        """
+        refs = np.asarray(refs, np.int64)
+        codes = np.zeros(len(refs), np.int64) if flips is None else np.asarray(flips, np.int64)
+        if len(refs) and (refs.min() < 0 or refs.max() >= len(self.store)):
+            raise IndexError(f"slice refs {refs.min()} to {refs.max()}; expected 0 to {len(self.store) - 1}")
+        x = np.empty((len(refs), *self.plane, 1), np.int16)
+        y = np.zeros((len(refs), *self.plane, 1), np.uint8)
+        numbers = self.store.case_of(refs)
+        for i, (number, ref, code) in enumerate(zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)):
+            self._read_one(number, ref - int(self.store.first_ref[number]), code, x[i, ..., 0], y[i, ..., 0])
+        return x, y
+
+    def _read_one(
+        self, number: int, position: int, code: int, x: NDArray[np.int16], y: NDArray[np.uint8]
+    ) -> None:
+        reader = self.store.reader(number)
+        turn = (slice(None, None, -1 if code & 2 else 1), slice(None, None, -1 if code & 1 else 1))
+        x[...] = reader.image(position)[turn]
+        columns = [self.store.organ_column(number, organ) for organ in self.organs]
+        present = reader.positive_pixels[position, columns] > 0
+        if not present.any():
+            return
+        labels = reader.mask(position)[turn]
+        for value, (column, found) in enumerate(zip(columns, present.tolist(), strict=True), 1):
+            if found:
+                y |= (labels == column + 1).view(np.uint8) * np.uint8(value)

@@ -1,0 +1,61 @@
+"""Does every case still hold what was ingested? Hash it all and name what does not."""
+
+import hashlib
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.casefile import check_case, damaged
+from kerasbalance.data.store.facts import Entry
+from kerasbalance.data.store.store import Store
+
+
+@dataclass(frozen=True)
+class Verification:
+    """What `verify_store` found.
+
+    Args:
+        sound: keys of the cases whose every byte is as it was written.
+        faults: by key, what is wrong with the others.
+    """
+
+    sound: tuple[str, ...]
+    faults: dict[str, DataError]
+
+
+def verify_store(store: Store, progress: Callable[[str], None] = lambda key: None) -> Verification:
+    """Hash every case's file and compare; also read each through HDF5 by its own checksums.
+
+    Args:
+        store: the store; it is only read.
+        progress: called with each key when its case has been looked at.
+
+    Returns:
+        The sound cases and the faults; an empty store has neither.
+    """
+    entries, faults = store.survey()
+    sound = []
+    for key, entry in entries.items():
+        try:
+            check_stored(store, entry)
+            sound.append(key)
+        except DataError as error:
+            faults[key] = error
+        progress(key)
+    return Verification(tuple(sound), dict(sorted(faults.items())))
+
+
+def check_stored(store: Store, entry: Entry) -> None:
+    """Check one case's file against its index entry.
+
+    Raises:
+        DataError: it is missing, cannot be read, or a byte differs (code `DAMAGED`).
+    """
+    where = f"case {entry.facts.key[:8]}"
+    try:
+        content = (store.cases / entry.file_name).read_bytes()
+    except OSError as error:
+        raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
+    if hashlib.sha256(content).hexdigest() != entry.sha256:
+        raise damaged("a case file with changed bytes", where=where)
+    check_case(content)
