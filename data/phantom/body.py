@@ -76,9 +76,9 @@ def _wall_thickness(scene: Scene, patient: Patient) -> Array:
     """Muscle is thin in front, thick beside the spine, and leaves the lungs their recesses behind."""
     a, b = patient.half_width, patient.half_depth
     chest = 1 / (1 + np.exp(-(scene.z + 70) / 20))
-    spread = a * (0.62 - 0.30 * chest)
+    spread = a * (0.55 - 0.22 * chest)
     behind = np.clip((scene.y / b - 0.05) * 1.8, 0, 1)
-    back = (1.45 - 0.5 * chest) * behind * np.exp(-((scene.x / spread) ** 2))
+    back = (2.1 - 0.7 * chest) * behind * np.exp(-((scene.x / spread) ** 2))
     front = np.clip(-scene.y / b, 0, 1) * 0.35
     return np.asarray(patient.muscle * (1 - front + back), np.float32)
 
@@ -89,7 +89,9 @@ def _dome_height(scene: Scene, patient: Patient) -> Array:
     x, y = scene.x[0], scene.y[0]
 
     def bowl(centre_x: float, centre_y: float, width: float, length: float) -> Array:
-        return np.asarray(((x - centre_x) / width) ** 2 + ((y - centre_y) / length) ** 2)
+        # The recess behind the ribs reaches far lower at the back than in front.
+        along = np.where(y < centre_y, 1.3, 1.0) * length
+        return np.asarray(((x - centre_x) / width) ** 2 + ((y - centre_y) / along) ** 2)
 
     right = -125 * bowl(-0.44 * a, -0.05 * b, 0.60 * a, 0.80 * b)
     left = -20 - 125 * bowl(0.44 * a, 0.0, 0.58 * a, 0.80 * b)
@@ -148,7 +150,7 @@ def paint_spine(scene: Scene, patient: Patient, body: Body) -> None:
     arch = both(both(canal + 6, -canal), canal_y + 9)
     spread = np.abs(x) - radius
     transverse = both(3.6 - np.abs(canal_y + 2 - 0.25 * spread), 17 - np.abs(spread))
-    spinous = both(3.0 - np.abs(x), 15 - np.abs(canal_y - 18))
+    spinous = both(3.2 - np.abs(x), 10 - np.abs(canal_y - 15))
     bony = np.where(
         level < 0.62, np.maximum(np.maximum(arch, spinous), np.where(level < 0.35, transverse, -9)), -9
     )
@@ -184,15 +186,15 @@ def paint_chest(scene: Scene, patient: Patient, body: Body) -> None:
     mediastinum = 26 + 3 * body.coarse - np.sqrt(scene.x**2 + 0.05 * lean**2)
     mediastinum = both(mediastinum, scene.y + 0.2 * b)
     scene.paint(chest, -860 + 25 * body.fine + 15 * body.coarse)
-    branch = np.clip(1 - np.abs(body.fine + 0.4 * body.coarse) / 0.14, 0, 1) * (body.coarse > -0.4)
-    scene.paint(chest - 6, 10.0, opacity=0.75 * branch * (np.abs(scene.x) < 0.7 * a))
+    branch = np.clip(1.4 - np.hypot(body.fine, body.coarse - 0.3) / 0.22, 0, 1)
+    scene.paint(chest - 6, 30.0, opacity=branch)
     scene.paint(both(chest, mediastinum), -60 + 15 * body.fine)
     blood = 0.55 * tissue.artery + 0.3 * tissue.vein + 12
     heart = scene.ellipsoid((0.14 * a, -0.30 * b, 24.0), (0.40 * a, 0.44 * b, 62.0)) + 3 * body.coarse
     heart = both(both(heart, body.cavity - 3), above + 2, 2)
     scene.paint(heart + 4, -75 + 12 * body.fine)
-    scene.paint(heart, tissue.muscle + 45 * (patient.phase != "none"))
-    chambers = both(heart - 7, np.abs(scene.x - 0.14 * a + 0.6 * scene.y + 0.2 * b) - 4)
+    scene.paint(heart, 0.3 * tissue.muscle + 0.7 * blood)
+    chambers = both(heart - 7, np.abs(scene.x - 0.10 * a + 0.7 * scene.y + 0.2 * b + 14 * body.coarse) - 3)
     scene.paint(chambers, blood + 4 * body.fine)
     oesophagus = scene.tube((9, patient.spine_y - 36, 200), (14, patient.spine_y - 38, -45), 7, 7)
     scene.paint(both(oesophagus, above + 6), tissue.muscle)

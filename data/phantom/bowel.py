@@ -1,5 +1,7 @@
 """Bowel and mesentery: what fills the rest of the abdomen."""
 
+import itertools
+
 import numpy as np
 
 from kerasbalance.data.phantom.body import Body
@@ -7,7 +9,7 @@ from kerasbalance.data.phantom.patient import Patient
 from kerasbalance.data.phantom.scene import Array, Point, Scene, both
 
 CONTENTS = ("fluid", "gas", "contrast", "stool", "collapsed")
-ATTEMPTS = 320
+ATTEMPTS_PER_LITRE = 110
 
 
 def paint_bowel(scene: Scene, patient: Patient, body: Body, free: Array, rng: np.random.Generator) -> None:
@@ -36,11 +38,12 @@ def _draw_loops(patient: Patient, rng: np.random.Generator) -> list[tuple[Point,
     a, b, height = patient.half_width, patient.half_depth, patient.trunk_height
     low = (-0.72 * a, -0.72 * b, patient.bottom - 15)
     high = (0.72 * a, 0.30 * b, -0.62 * height)
-    places = rng.uniform(low, high, (ATTEMPTS, 3))
-    sizes = rng.uniform(11, 18, ATTEMPTS)
-    spread = 0.80 + 0.45 * patient.visceral
+    attempts = int(ATTEMPTS_PER_LITRE * np.prod(np.subtract(high, low)) / 1e6)
+    places = rng.uniform(low, high, (attempts, 3))
+    sizes = rng.uniform(11, 18, attempts)
+    spread = 0.62 + 0.40 * patient.visceral
     kept: list[int] = []
-    for number in range(ATTEMPTS):
+    for number in range(attempts):
         gaps = np.linalg.norm((places[kept] - places[number]) * (1, 1, 0.8), axis=1)
         if np.all(gaps > spread * (sizes[kept] + sizes[number])):
             kept.append(number)
@@ -62,7 +65,7 @@ def _colon_course(patient: Patient, rng: np.random.Generator) -> list[tuple[Poin
         ]
     )
     pouches = []
-    for start, end in zip(corners[:-1], corners[1:], strict=True):
+    for start, end in itertools.pairwise(corners):
         count = int(np.linalg.norm(end - start) / 26) + 1
         for step in range(count):
             x, y, z = start + (end - start) * step / count + rng.normal(0, 4, 3)
@@ -92,12 +95,13 @@ def _paint_loop(
     bag = both(bag, both(free[box], body.cavity[box] - 3))
     if not (bag > -part.pixel_mm).any():
         return
-    part.paint(bag, patient.tissue.muscle + 12 * (patient.phase != "none"))
-    lumen = bag - (2.6 if content != "collapsed" else 0.45 * size)
+    part.paint(bag, patient.tissue.muscle + 8 * (patient.phase != "none") + 9 * fine)
+    lumen = bag - (2.2 if content != "collapsed" else 0.45 * size) - 1.2 * np.abs(fine)
     if content == "stool":
-        part.paint(lumen, -40 + 70 * fine + 110 * np.clip(coarse * fine, -2, 1))
+        part.paint(lumen, 10 + 40 * fine)
+        part.paint(both(lumen - 1, 4 * (fine * coarse - 0.6)), -700.0)
         return
-    part.paint(lumen, (200 + 120 * tone if content == "contrast" else 12 + 28 * tone) + 6 * fine)
+    part.paint(lumen, (180 + 100 * tone if content == "contrast" else 18 + 30 * tone) + 10 * fine)
     if content == "gas":
         part.paint(both(lumen, level - part.y), -900.0)
 

@@ -67,7 +67,7 @@ def liver_shape(scene: Scene, patient: Patient, body: Body, build: Build, plane:
     retro_y = scene.y - patient.spine_y
     shape = both(shape, np.sqrt((0.85 * scene.x) ** 2 + retro_y**2) - patient.spine_radius - 15, 3)
     shape = both(shape, -cava_shape(scene, patient, 10.0) - 0.5)
-    return both(shape, _fissures(scene, patient), 2)
+    return both(shape, _fissures(scene, patient, body), 2)
 
 
 def _visceral_height(scene: Scene, patient: Patient, build: Build) -> Array:
@@ -94,14 +94,14 @@ def _visceral_height(scene: Scene, patient: Patient, build: Build) -> Array:
     return np.asarray(-patient.liver_height * profile * front * renal, np.float32)
 
 
-def _fissures(scene: Scene, patient: Patient) -> Array:
+def _fissures(scene: Scene, patient: Patient, body: Body) -> Array:
     """What is cut out: the fissure of the round ligament, that of the venous ligament, and the hilum."""
     a, b, height = patient.half_width, patient.half_depth, patient.liver_height
     x, y, z = hilum_of(patient)
     level = (scene.z + 0.46 * height) / 3
-    sheet = np.abs(scene.x - 0.02 * a - 0.12 * (scene.y + 0.3 * b)) - 2.0
+    sheet = np.abs(scene.x - 0.02 * a - 0.12 * (scene.y + 0.3 * b) + 3 * body.coarse) - 1.8 - body.fine
     round_ligament = np.maximum(np.maximum(sheet, level), np.abs(scene.y + 0.36 * b) - 0.26 * b)
-    venous = np.abs(scene.y + 0.12 * b + 0.25 * (scene.x - x)) - 1.6
+    venous = np.abs(scene.y + 0.12 * b + 0.25 * (scene.x - x) + 5 * body.coarse) - 1.0 - body.fine
     venous = np.maximum(
         np.maximum(venous, np.abs(scene.x - x - 0.14 * a) - 0.17 * a), np.abs(scene.z - 0.8 * z) - 16
     )
@@ -130,7 +130,7 @@ def paint_liver(scene: Scene, patient: Patient, body: Body, shape: Array, rng: n
 
 def _paint_veins(scene: Scene, patient: Patient, shape: Array, rng: np.random.Generator) -> None:
     """Two trees of tapering tubes; each branch is drawn by itself, so that none depends on the sampling."""
-    change = {"portal": rng.uniform(22, 40), "arterial": rng.uniform(5, 20), "none": -rng.uniform(6, 14)}[
+    change = {"portal": rng.uniform(30, 50), "arterial": rng.uniform(8, 25), "none": -rng.uniform(8, 16)}[
         patient.phase
     ]
     if "fatty" in patient.kinds:
@@ -138,9 +138,9 @@ def _paint_veins(scene: Scene, patient: Patient, shape: Array, rng: np.random.Ge
     a, b, height = patient.half_width, patient.half_depth, patient.liver_height
     portal, cava = hilum_of(patient), cava_at(patient, -0.16 * height)
     trees = (
-        (portal, 4.6, [(-0.75, 0.1, -0.45), (-0.72, 0.15, -0.75), (-0.6, -0.45, -0.6), (-0.55, 0.4, -0.55)]),
-        (portal, 4.2, [(0.1, -0.45, -0.4), (0.0, -0.6, -0.5), (-0.3, -0.6, -0.35), (-0.7, -0.2, -0.85)]),
-        (cava, 4.4, [(-0.75, -0.05, -0.35), (-0.45, -0.5, -0.45), (0.12, -0.5, -0.3), (-0.7, 0.3, -0.3)]),
+        (portal, 5.8, [(-0.75, 0.1, -0.45), (-0.72, 0.15, -0.75), (-0.6, -0.45, -0.6), (-0.55, 0.4, -0.55)]),
+        (portal, 5.2, [(0.1, -0.45, -0.4), (0.0, -0.6, -0.5), (-0.3, -0.6, -0.35), (-0.7, -0.2, -0.85)]),
+        (cava, 5.4, [(-0.75, -0.05, -0.35), (-0.45, -0.5, -0.45), (0.12, -0.5, -0.3), (-0.7, 0.3, -0.3)]),
     )
     for root, radius, targets in trees:
         for x, y, z in targets:
@@ -152,7 +152,7 @@ def _paint_veins(scene: Scene, patient: Patient, shape: Array, rng: np.random.Ge
             ]
             _paint_branch(scene, shape, root, stem, (radius, 0.7 * radius), change)
             for tip in tips:
-                _paint_branch(scene, shape, stem, tip, (0.6 * radius, 1.0), change)
+                _paint_branch(scene, shape, stem, tip, (0.65 * radius, 1.3), change)
 
 
 def _between(start: Point, end: Point, share: float, shift: Array) -> Point:
@@ -168,7 +168,7 @@ def _paint_branch(
     tube = both(part.tube(start, end, *radii_mm), shape[box] - 3)
     # A vessel thinner than a pixel still dims it in proportion.
     share = min(1.0, 2 * radii_mm[1] / part.pixel_mm + 0.3)
-    part.paint(tube, np.where(tube > -part.pixel_mm, part.hu + 0.8 * change, 0), None, share)
+    part.paint(tube, part.hu + change, None, share)
 
 
 def _paint_lesions(

@@ -88,6 +88,8 @@ def _fix_stamps(seg: Dataset, identity: Identity) -> None:
             element.value = DATE
         elif element.VR == "TM" and element.value:
             element.value = TIME
+        elif element.VR == "DT" and element.value:
+            element.value = DATE + TIME
         elif element.keyword == "DimensionOrganizationUID":
             element.value = identity.uid("dimensions")
     seg.file_meta.ImplementationClassUID = IMPLEMENTATION_UID

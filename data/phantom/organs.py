@@ -35,9 +35,9 @@ class Kidney:
     def sinus(self, scene: Scene, body: Body) -> Array:
         """Signed distance to the fat of the sinus, which opens to the midline in front."""
         x, y, z = self.centre
-        inner = (x - self.side * 0.55 * self.radii[0], y - 4, z)
-        radii = (0.62 * self.radii[0], 0.34 * self.radii[1], 0.52 * self.radii[2])
-        return scene.ellipsoid(inner, radii, self.lean) + 1.2 * body.fine
+        inner = (x - self.side * 0.72 * self.radii[0], y - 6, z)
+        radii = (0.70 * self.radii[0], 0.36 * self.radii[1], 0.5 * self.radii[2])
+        return scene.ellipsoid(inner, radii, self.lean) + 1.8 * body.fine
 
 
 def draw_kidneys(rng: np.random.Generator, patient: Patient) -> tuple[Kidney, Kidney]:
@@ -73,7 +73,7 @@ def spleen_shape(scene: Scene, patient: Patient, body: Body, rng: np.random.Gene
     centre = (0.68 * a, 0.24 * b, -(0.38 + rng.uniform(0, 0.12)) * height)
     radii = (rng.uniform(36, 46), rng.uniform(44, 58), rng.uniform(44, 58))
     outer = scene.ellipsoid(centre, radii, (0.1, -0.25)) + 2 * body.coarse + 0.8 * body.fine
-    hollow = scene.ellipsoid((0.32 * a, -0.04 * b, centre[2] - 8), (0.32 * a, 0.52 * b, 80)) + 2 * body.coarse
+    hollow = scene.ellipsoid((0.30 * a, -0.06 * b, centre[2] - 8), (0.28 * a, 0.46 * b, 80)) + 2 * body.coarse
     shape = both(both(outer, body.cavity - 4, 2), -hollow, 4)
     return both(shape, body.below_diaphragm - 3, 3)
 

@@ -109,7 +109,7 @@ def draw_patient(rng: np.random.Generator, kinds: tuple[str, ...]) -> Patient:
         visceral=visceral,
         liver_height=height,
         trunk_height=trunk,
-        spine_y=half_depth - fat - rng.uniform(46, 54),
+        spine_y=half_depth - fat - rng.uniform(52, 60),
         spine_radius=rng.uniform(18, 22),
         roll=float(rng.normal(0, 0.045)),
         offset=(offset_x, offset_y),
