@@ -20,7 +20,7 @@ from kerasbalance.data.masks import Mask, read_mask
 from kerasbalance.data.nifti import is_nifti, read_ct
 from kerasbalance.data.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.shaping import crop_or_pad, resample_plane
-from kerasbalance.data.store.casefile import CaseArrays, count_positive
+from kerasbalance.data.store.casefile import CaseArrays
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.volume import Identity, Volume
@@ -163,7 +163,7 @@ def read_case(
         columns=hu.shape[2],
         spacing_mm=_spacing(grid),
         organs=mask.organs,
-        positive_slices=_positive_slices(labels, len(mask.organs)),
+        positive_slices=(),
         organ_hu=tuple(_quartiles(spread) for spread in spreads),
         hu_percentiles=tuple(np.percentile(hu[:, ::4, ::4], (0.5, 50, 99.5)).round(1).tolist()),
         source_kind=volume.source_kind,
@@ -172,7 +172,7 @@ def read_case(
         notes=tuple(dict.fromkeys(notes)),
         source_digest=case_digest(request, options, source),
         image_digest=_image_digest(hu, grid),
-        label_digest=hashlib.sha256(repr(mask.organs).encode() + np.ascontiguousarray(labels)).hexdigest(),
+        label_digest=_label_digest(labels, mask.organs),
         reader_version=_version(),
     )
     uids = _uids(volume.identity) if options.keep_uids else ()
@@ -193,7 +193,7 @@ def _shape(
 def _series_key(volume: Volume, pseudonyms: Pseudonyms) -> str:
     identity = volume.identity
     if identity.series_uid:
-        parts = (identity.series_uid, identity.patient_id, *identity.instance_uids[:1])
+        parts = (identity.series_uid, identity.patient_id, identity.frame_of_reference_uid)
         return pseudonyms.of("series", "\0".join(parts))
     return pseudonyms.of("series", volume.source_digest)
 
@@ -212,10 +212,6 @@ def _spacing(grid: Grid) -> tuple[float | None, float, float]:
     return None if math.isnan(between) else between, row, column
 
 
-def _positive_slices(labels: NDArray[np.uint8], organs: int) -> tuple[int, ...]:
-    return tuple((count_positive(labels, organs) > 0).sum(axis=0).tolist())
-
-
 def _quartiles(spread: HuSpread) -> tuple[float, ...]:
     return (spread.q1, spread.median, spread.q3) if spread.voxels else ()
 
@@ -223,6 +219,12 @@ def _quartiles(spread: HuSpread) -> tuple[float, ...]:
 def _image_digest(hu: NDArray[np.int16], grid: Grid) -> str:
     digest = hashlib.sha256(np.round(np.nan_to_num(grid.spacing_mm), 4).tobytes())
     digest.update(np.ascontiguousarray(hu, "<i2"))
+    return digest.hexdigest()
+
+
+def _label_digest(labels: NDArray[np.uint8], organs: tuple[str, ...]) -> str:
+    digest = hashlib.sha256(repr(organs).encode())
+    digest.update(np.ascontiguousarray(labels))
     return digest.hexdigest()
 
 

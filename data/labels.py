@@ -5,6 +5,7 @@ user states it (`--label liver=5,6`), and `known_organ` recognises the usual nam
 """
 
 import re
+from collections import Counter
 from dataclasses import dataclass
 
 from kerasbalance.data.errors import DataError
@@ -24,8 +25,24 @@ SNOMED = {
     "18639004": "kidney",
     "9846003": "kidney",
     "78961009": "spleen",
+    "T-62000": "liver",
+    "T-71000": "kidney",
+    "T-C3000": "spleen",
 }
-"""SNOMED CT codes of segmented properties (DICOM PS3.16 CID 7166 and its neighbours)."""
+"""Codes of segmented properties: SNOMED CT (DICOM PS3.16 CID 7166 and its neighbours), and SNOMED RT (PS3.16
+annex O) as older files have them."""
+
+_WORDS = """
+left right l r upper lower middle inferior superior anterior posterior medial lateral main common organ
+organs body tissue background lobe segment wall vessel vessels vein veins artery arteries trunk cortex lesion
+tumor tumour cyst metastasis nodule liver hepar leber foie hepatic kidney kidneys renal spleen splenic lien
+milz rate pancreas gallbladder stomach duodenum bowel small large intestine colon rectum esophagus oesophagus
+bladder urinary prostate uterus ovary adrenal gland thyroid lung lungs heart atrium ventricle myocardium
+aorta vena cava portal iliac iliopsoas gluteus maximus medius minimus autochthon muscle skin fat bone bones
+rib ribs sternum vertebra vertebrae spine spinal cord canal sacrum hip femur humerus scapula clavicula
+clavicle costal cartilage brain skull face trachea bronchus airway mediastinum ptv ctv gtv external
+and of the"""
+_PLAIN_WORDS = frozenset(_WORDS.split())
 
 
 @dataclass(frozen=True)
@@ -71,6 +88,17 @@ def known_organ(name: str) -> str | None:
     return _KNOWN.get(re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_"))
 
 
+def plain_name(name: str) -> str | None:
+    """Return a segment or ROI name in lower case if every word of it is a plain anatomical one, else None.
+
+    People type these names and may type a patient's; only plain ones may be shown in a message. Levels of the
+    spine and numbers below 100 count as plain ("vertebrae L1", "rib 12").
+    """
+    words = re.findall(r"[^\W_]+", name.lower())
+    plain = all(w in _PLAIN_WORDS or re.fullmatch(r"[tlcs]?\d{1,2}", w) for w in words)
+    return " ".join(words) if plain and 0 < len(words) <= 6 else None
+
+
 def check_rules(rules: tuple[OrganRule, ...]) -> None:
     """Refuse rules that contradict each other.
 
@@ -79,11 +107,11 @@ def check_rules(rules: tuple[OrganRule, ...]) -> None:
     """
     organs = [rule.organ for rule in rules]
     values = [value for rule in rules for value in rule.values]
-    doubled = {item for item in [*organs, *values] if [*organs, *values].count(item) > 1}
+    doubled = [str(item) for items in (organs, values) for item, count in Counter(items).items() if count > 1]
     if doubled or len(organs) > MAX_ORGANS:
         raise DataError(
             "LABEL_RULE",
-            f"labels that name {sorted(map(str, doubled))} twice" if doubled else f"{len(organs)} organs",
+            f"labels that name {doubled[0]!r} twice" if doubled else f"{len(organs)} organs",
             f"each organ and each value once, at most {MAX_ORGANS} organs",
             "merge the values of one organ in one rule: --label kidney=2,3",
         )

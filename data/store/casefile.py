@@ -43,7 +43,7 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
     """Write a case to memory and read it back.
 
     Returns:
-        Its index entry and the bytes of the file.
+        Its index entry, whose facts count the positive slices, and the bytes of the file.
 
     Raises:
         DataError: what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
@@ -51,7 +51,8 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
     crc = np.array([[zlib.crc32(i), zlib.crc32(m)] for i, m in zip(arrays.image, arrays.mask, strict=True)], "u4")
     positive = count_positive(arrays.mask, len(facts.organs))
     tables = (crc, arrays.depth_mm.astype("f8"), positive)
-    facts = replace(facts, tables_crc32=_tables_crc(*tables))
+    shares = tuple((positive > 0).sum(axis=0).tolist())
+    facts = replace(facts, positive_slices=shares, tables_crc32=_tables_crc(*tables))
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
         file.attrs["format"] = f"kerasbalance case {FORMAT_VERSION}"

@@ -1,0 +1,158 @@
+"""Work on untrusted files in processes of their own, so that a bomb, a hang or a crash costs one case.
+
+Every task gets a fresh process, forked from a clean server that has imported the readers already. It has a
+limit on memory and time, prints nothing (libraries quote header values), and ends when its parent does.
+"""
+
+import contextlib
+import multiprocessing
+import os
+import resource
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from multiprocessing.connection import Connection, wait
+from multiprocessing.context import ForkServerProcess
+from typing import Any
+
+from kerasbalance.data.errors import DataError
+
+TIMEOUT_S = 900.0
+_LEAST_MEMORY = 4 * 2**30
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What one task may use.
+
+    Args:
+        timeout_s: wall-clock seconds.
+        memory_bytes: address space.
+    """
+
+    timeout_s: float
+    memory_bytes: int
+
+    @classmethod
+    def for_jobs(cls, jobs: int, timeout_s: float = TIMEOUT_S) -> "Limits":
+        """Share the machine's memory among `jobs` processes, 4 GiB each at least."""
+        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+        return cls(timeout_s, max(_LEAST_MEMORY, total // jobs))
+
+
+@dataclass
+class _Running:
+    number: int
+    process: ForkServerProcess
+    deadline: float
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def run_isolated(
+    function: Callable[[Any], Any], tasks: Sequence[Any], *, jobs: int, limits: Limits
+) -> Iterator[tuple[int, Any]]:
+    """Call `function(task)` for every task, each in a process of its own, `jobs` at a time.
+
+    Args:
+        function: importable by name; its result and the tasks must pickle.
+        tasks: what to work on.
+        jobs: processes at a time, above 0.
+        limits: for each of them.
+
+    Yields:
+        Pairs of a task's number and its result, as they end. A `DataError` that the function raises, or one of
+        code `TIMEOUT`, `MEMORY` or `CRASHED` for a process that did not come back, stands in place of a result.
+    """
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(["kerasbalance.data.ingest"])
+    waiting = deque(enumerate(tasks))
+    running: dict[Connection, _Running] = {}
+    try:
+        while waiting or running:
+            while waiting and len(running) < jobs:
+                number, task = waiting.popleft()
+                receiver, sender = context.Pipe(duplex=False)
+                process = context.Process(target=_child, args=(sender, function, task, limits), daemon=True)
+                process.start()
+                sender.close()
+                running[receiver] = _Running(number, process, time.monotonic() + limits.timeout_s)
+            yield from _collect(running)
+    finally:
+        for job in running.values():
+            job.process.kill()
+            job.process.join()
+
+
+def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
+    nearest = min(job.deadline for job in running.values())
+    ready = wait(list(running), timeout=max(0.0, nearest - time.monotonic()))
+    late = [receiver for receiver, job in running.items() if job.deadline <= time.monotonic()]
+    for receiver in {*ready, *late}:
+        job = running.pop(receiver)  # type: ignore[index]
+        result = _receive(receiver, job) if receiver in ready else _stopped("TIMEOUT", "took too long")
+        receiver.close()
+        job.process.kill()
+        job.process.join()
+        yield job.number, result
+
+
+def _receive(receiver: Any, job: _Running) -> Any:
+    try:
+        return receiver.recv()
+    except EOFError:
+        job.process.join()
+        return _stopped("CRASHED", f"ended its process (exit code {job.process.exitcode})")
+
+
+def _stopped(code: str, what: str) -> DataError:
+    return DataError(code, f"a case that {what}", "files that can be read with the memory and time of one case",
+                     "check its files; leave it out if they are damaged")  # fmt: skip
+
+
+def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits: Limits) -> None:
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    threading.Thread(target=_die_with_parent, daemon=True).start()
+    _silence()
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    memory = limits.memory_bytes if hard == resource.RLIM_INFINITY else min(limits.memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, hard))
+    try:
+        result = function(task)
+    except DataError as error:
+        result = error
+    except MemoryError:
+        result = _stopped("MEMORY", "needs more memory than one case may have")
+    except Exception as error:
+        result = _unexpected(error)
+    with contextlib.suppress(BrokenPipeError):  # the parent is gone, and so is this process in a moment
+        sender.send(result)
+
+
+def _unexpected(error: Exception) -> DataError:
+    frame = error.__traceback__
+    while frame is not None and frame.tb_next is not None:
+        frame = frame.tb_next
+    place = f"{os.path.basename(frame.tb_frame.f_code.co_filename)}:{frame.tb_lineno}" if frame else "?"
+    return DataError("INTERNAL", f"a case that met an unforeseen {type(error).__name__} at {place}",
+                     "a file that can be read, or a clear refusal", "please report this line")  # fmt: skip
+
+
+def _die_with_parent() -> None:
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+        wait([parent.sentinel])
+        os._exit(1)
+
+
+def _silence() -> None:
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.dup2(nowhere, 2)
