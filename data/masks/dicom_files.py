@@ -1,0 +1,154 @@
+"""DICOM files as untrusted input: bounded, silent, and with no exception but `DataError`."""
+
+import hashlib
+import struct
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.geometry import Array
+from kerasbalance.data.source_files import malformed, open_regular, read_regular, too_large
+
+MAX_DICOM_BYTES = 2**31
+MAX_FRAME_PIXELS = 2**26
+DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
+HEAD_BYTES = 2**16
+SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
+LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+
+
+def is_dicom(head: bytes) -> bool:
+    """Say whether the first bytes are DICOM: the magic word, or a data set that begins with group 8 or 2."""
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 12:
+        return False
+    group, element = struct.unpack("<HH", head[:4])
+    return group in (2, 8) and element <= 0x18
+
+
+@contextmanager
+def quiet_pydicom() -> Iterator[None]:
+    """Silence pydicom's warnings, which quote values, and its checks of values that are not used."""
+    settings = pydicom.config.settings
+    before = settings.reading_validation_mode
+    settings.reading_validation_mode = pydicom.config.IGNORE
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        settings.reading_validation_mode = before
+
+
+def read_header(path: Path, tags: list[str]) -> pydicom.Dataset:
+    """Read the given tags of a DICOM file, never the pixels.
+
+    Raises:
+        DataError: as `read_dicom`.
+    """
+    with (
+        open_regular(path, max_bytes=MAX_DICOM_BYTES) as file,
+        malformed("a DICOM file", path),
+        quiet_pydicom(),
+    ):
+        _refuse_deflated(file.read(HEAD_BYTES), path)
+        file.seek(0)
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*tags], force=True)
+
+
+def read_dicom(path: Path) -> tuple[pydicom.Dataset, str]:
+    """Read a whole DICOM file, with or without preamble.
+
+    Returns:
+        The data set, and the SHA-256 (hex) of the file.
+
+    Raises:
+        DataError: not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
+    """
+    content = read_regular(path, max_bytes=MAX_DICOM_BYTES)
+    _refuse_deflated(content[:HEAD_BYTES], path)
+    with malformed("a DICOM file", path), quiet_pydicom():
+        dataset = pydicom.dcmread(BytesIO(content), force=True)
+        if not len(dataset):
+            raise ValueError("empty")
+        return dataset, hashlib.sha256(content).hexdigest()
+
+
+def _refuse_deflated(head: bytes, path: Path) -> None:
+    # pydicom inflates such a file without any limit, even when only the header is asked for.
+    if DEFLATED in head:
+        raise DataError(
+            "DEFLATED",
+            "a DICOM file that is deflated as a whole",
+            "any other transfer syntax",
+            "convert it first, e.g. with dcmconv +te",
+            path=path,
+        )
+
+
+def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:
+    """Refuse, before any pixel is decoded, absurd sizes and transfer syntaxes without a decoder.
+
+    Raises:
+        DataError: `TOO_LARGE`, `NO_DECODER`, or `MALFORMED` where there are no pixels at all.
+    """
+    with malformed("a DICOM image header", path):
+        pixels = int(dataset.Rows) * int(dataset.Columns)
+        if pixels < 1 or "PixelData" not in dataset:
+            raise ValueError("no pixels")
+        syntax = UID(str(dataset.file_meta.TransferSyntaxUID))
+        available = not syntax.is_encapsulated or pydicom.pixels.get_decoder(syntax).is_available
+    if pixels > MAX_FRAME_PIXELS:
+        raise too_large(
+            f"a frame of {dataset.Rows} x {dataset.Columns}", f"at most {MAX_FRAME_PIXELS:,} pixels", path
+        )
+    if not available:
+        raise DataError(
+            "NO_DECODER",
+            f"pixels in transfer syntax {syntax.name}",
+            "one that an installed decoder reads",
+            "pip install 'kerasbalance[codecs]'",
+            path=path,
+        )
+
+
+def numbers(value: Any, count: int) -> Array:
+    """Return a multi-valued decimal string as finite float64 `(count,)`.
+
+    Raises:
+        ValueError: another count, no numbers, NaN or infinite.
+    """
+    result = np.array([float(v) for v in value], float)
+    if result.shape != (count,) or not np.isfinite(result).all():
+        raise ValueError("not that many finite numbers")
+    return result
+
+
+def plane_steps(orientation: Any, spacing: Any) -> tuple[Array, Array, Array]:
+    """Return `(row step, column step, unit normal)` from ImageOrientationPatient and PixelSpacing.
+
+    Raises:
+        ValueError: not finite, not two perpendicular unit vectors, or a spacing that is not positive.
+
+    Reference:
+        DICOM PS3.3 section C.7.6.2.1.1.
+    """
+    cosines, (between_rows, between_columns) = numbers(orientation, 6), numbers(spacing, 2)
+    along_row, along_column = cosines[:3], cosines[3:]
+    lengths = np.linalg.norm(along_row), np.linalg.norm(along_column)
+    if not np.allclose(lengths, 1, atol=1e-2) or abs(along_row @ along_column) > 1e-2:
+        raise ValueError("no orientation")
+    if not (1e-3 < between_rows < 1e3 and 1e-3 < between_columns < 1e3):
+        raise ValueError("no spacing")
+    normal = np.cross(along_row, along_column)
+    return along_column * between_rows, along_row * between_columns, normal / np.linalg.norm(normal)

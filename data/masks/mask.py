@@ -1,0 +1,109 @@
+"""What a mask reader gets and gives, and the canvas on which organs are painted."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.labels import OrganRule
+from kerasbalance.data.volume import Volume
+
+OTHER_FRAME = "frame-of-reference"
+"""The relaxation that lets a mask of another FrameOfReferenceUID pass."""
+
+
+@dataclass(frozen=True, eq=False)
+class Mask:
+    """Organs on the grid of their CT.
+
+    Args:
+        labels: uint8 `(slices, rows, columns)`; 0 is background, `i + 1` is `organs[i]`.
+        organs: the organs' names, in the order of the rules. An organ may have no voxel; a note says so.
+        kind: `"nifti"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
+        digest: SHA-256 (hex) over the content of the files that were used, in a stable order; no names in it.
+        notes: what was tolerated or looks odd.
+    """
+
+    labels: NDArray[np.uint8]
+    organs: tuple[str, ...]
+    kind: str
+    digest: str
+    notes: tuple[Note, ...] = ()
+
+
+@dataclass(frozen=True, eq=False)
+class Request:
+    """What the caller of `read_mask` wants: the CT, the rules and the relaxations."""
+
+    volume: Volume
+    rules: tuple[OrganRule, ...]
+    resample: bool = False
+    png_order: str | None = None
+    allow: frozenset[str] = frozenset()
+
+
+class Canvas:
+    """Label values, filled organ by organ; of two organs on one voxel the first-named keeps it.
+
+    Args:
+        shape: `(slices, rows, columns)`.
+        organs: names; organ `i` is painted as `i + 1`.
+    """
+
+    def __init__(self, shape: tuple[int, int, int], organs: tuple[str, ...]) -> None:
+        self.labels = np.zeros(shape, np.uint8)
+        self.organs = organs
+        self._contested = 0
+
+    def paint(self, slice_number: int, organ: int, marked: NDArray[np.bool_]) -> None:
+        """Mark one organ on one slice; the order of the calls does not matter.
+
+        Args:
+            slice_number: which slice.
+            organ: position in `organs`, from 0.
+            marked: bool `(rows, columns)`.
+        """
+        plane, value = self.labels[slice_number], np.uint8(organ + 1)
+        taken = marked & (plane != 0) & (plane != value)
+        self._contested += int(np.count_nonzero(taken))
+        plane[marked & ((plane == 0) | (plane > value))] = value
+
+    def notes(self) -> tuple[Note, ...]:
+        """Return a note where voxels were claimed by more than one organ."""
+        if not self._contested:
+            return ()
+        text = f"{self._contested:,} voxels belong to more than one organ; the first-named organ keeps them"
+        return (Note("OVERLAP", text),)
+
+
+def finish(
+    labels: NDArray[np.uint8], organs: tuple[str, ...], kind: str, digest: str, notes: tuple[Note, ...]
+) -> Mask:
+    """Make the mask, with a loud note for every organ that has no voxel."""
+    counts = np.bincount(np.ravel(labels), minlength=len(organs) + 1)[1:]
+    empty = [organ for organ, count in zip(organs, counts, strict=True) if not count]
+    if empty:
+        notes += (Note("EMPTY", f"the mask marks no voxel as {', '.join(empty)}", loud=True),)
+    return Mask(np.ascontiguousarray(labels), organs, kind, digest, notes)
+
+
+def check_frame_of_reference(mask_uid: object, request: Request) -> tuple[Note, ...]:
+    """Refuse a mask whose FrameOfReferenceUID is another than the CT's; blanks on either side pass.
+
+    Raises:
+        DataError: they differ and `frame-of-reference` is not allowed (code `FRAME_OF_REFERENCE`).
+    """
+    ours, theirs = request.volume.identity.frame_of_reference_uid.strip(), str(mask_uid or "").strip()
+    if not ours or not theirs or ours == theirs:
+        return ()
+    if OTHER_FRAME in request.allow:
+        return (
+            Note("FRAME_OF_REFERENCE", "the mask's FrameOfReferenceUID is not the CT's (allowed)", loud=True),
+        )
+    raise DataError(
+        "FRAME_OF_REFERENCE",
+        "a mask drawn in another frame of reference (FrameOfReferenceUID)",
+        "the CT's",
+        f"check that the mask belongs to this CT, or pass --allow {OTHER_FRAME}",
+    )

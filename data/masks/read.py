@@ -1,0 +1,218 @@
+"""Reading a reference mask of any kind onto the grid of its CT."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.labels import OrganRule, check_rules, known_organ
+from kerasbalance.data.masks.dicom_files import (
+    LABEL_MAP_SEGMENTATION,
+    SEGMENTATION,
+    STRUCTURE_SET,
+    is_dicom,
+    read_header,
+)
+from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
+from kerasbalance.data.masks.mask import Mask, Request
+from kerasbalance.data.masks.nifti import load_nifti
+from kerasbalance.data.masks.png import ORDERS, is_png, load_png
+from kerasbalance.data.masks.rtstruct import read_rtstruct
+from kerasbalance.data.masks.segmentation import read_segmentation
+from kerasbalance.data.masks.series import load_series
+from kerasbalance.data.nifti import is_nifti
+from kerasbalance.data.source_files import Listing, list_folder, open_regular
+from kerasbalance.data.volume import Volume
+
+HEAD_BYTES = 4096
+NIFTI_ENDINGS = (".nii.gz", ".nii")
+_DICOMDIR = "1.2.840.10008.1.3.10"
+
+
+def read_mask(
+    path: Path | str,
+    volume: Volume,
+    rules: tuple[OrganRule, ...] = (),
+    *,
+    resample: bool = False,
+    png_order: str | None = None,
+    allow: frozenset[str] = frozenset(),
+) -> Mask:
+    """Read a mask and map it, by position, onto the grid of its CT.
+
+    The kind is told from the content. A file may be NIfTI, DICOM SEG, RTSTRUCT or one DICOM or PNG image; a
+    folder may hold one such file, a DICOM image series, a PNG stack, one NIfTI file for each organ
+    (`liver.nii.gz`, `kidney_left.nii.gz`), or a folder for each organ with a series or a stack in it.
+
+    Args:
+        path: a file or a folder.
+        volume: the CT, canonical.
+        rules: which values, segments, ROIs or names mean which organ. Empty: known organs are recognised by
+            code or name, where there are codes or names.
+        resample: whether a mask on another grid is mapped by nearest position instead of refused.
+        png_order: `"z-ascending"`, `"z-descending"` or `"file"`; see `png.load_png`.
+        allow: relaxations by name; `"frame-of-reference"` is heeded, others are left to other readers.
+
+    Returns:
+        The organs on the CT's grid. An empty mask is returned with a loud note.
+
+    Raises:
+        DataError: whatever is wrong, with a code; nothing else escapes for unreadable or hostile files.
+        ValueError: `png_order` is none of the three.
+
+    Example:
+        ```python
+        mask = read_mask("segmentation.nii.gz", volume, (OrganRule("liver", (5,)),))
+        mask.labels.shape == volume.hu.shape
+        ```
+    """
+    if png_order is not None and png_order not in ORDERS:
+        raise ValueError(f"png_order={png_order!r}; expected one of {ORDERS}; leave it out for other masks")
+    check_rules(rules)
+    path = Path(path)
+    request = Request(volume, rules, resample, png_order, allow)
+    try:
+        return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
+    except DataError as error:
+        if error.path is None:
+            error.path = path
+        raise
+
+
+def _read_file(path: Path, request: Request) -> Mask:
+    kind = _kind(path)
+    if kind == "dicom":
+        return _read_dicom_files([path], request, path)
+    if kind is None:
+        raise _no_mask("a file that is no NIfTI, DICOM or PNG", path)
+    return mask_from_label_map(_load([path], kind, request), request)
+
+
+def _read_folder(folder: Path, request: Request) -> Mask:
+    listing = list_folder(folder)
+    kinds = _sort(listing)
+    if len(kinds) > 1:
+        found = ", ".join(f"{len(paths)} {kind}" for kind, paths in sorted(kinds.items()))
+        raise _ambiguous(f"a folder with {found} files", folder)
+    mask = _read_kinds(folder, listing, kinds, request)
+    if not listing.skipped:
+        return mask
+    text = f"{listing.skipped} entries of the mask folder are no regular files and were skipped"
+    return Mask(mask.labels, mask.organs, mask.kind, mask.digest, (*mask.notes, Note("NOT_REGULAR", text)))
+
+
+def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], request: Request) -> Mask:
+    if not kinds and listing.folders:
+        names = [part.name for part in listing.folders]
+        _refuse_numbers(request, "folder")
+        return mask_from_parts(
+            names, lambda n: _load_part(listing.folders[n], request), request, word="folder"
+        )
+    if not kinds:
+        raise _no_mask("a folder without NIfTI, DICOM or PNG files", folder)
+    ((kind, paths),) = kinds.items()
+    if kind == "dicom":
+        return _read_dicom_files(paths, request, folder)
+    names = [_nifti_stem(path) for path in paths]
+    if kind == "nifti" and (len(paths) > 1 or _is_named_part(names[0], request)):
+        _refuse_numbers(request, "file")
+        return mask_from_parts(names, lambda n: _load([paths[n]], kind, request), request, word="file")
+    return mask_from_label_map(_load(paths, kind, request), request)
+
+
+def _read_dicom_files(paths: Sequence[Path], request: Request, place: Path) -> Mask:
+    by_class: dict[str, list[Path]] = {}
+    for path in paths:
+        by_class.setdefault(_sop_class(path), []).append(path)
+    by_class.pop(_DICOMDIR, None)
+    segmentations = by_class.pop(SEGMENTATION, []) + by_class.pop(LABEL_MAP_SEGMENTATION, [])
+    structure_sets = by_class.pop(STRUCTURE_SET, [])
+    if len(segmentations) + len(structure_sets) > 1:
+        found = f"{len(segmentations)} DICOM SEG and {len(structure_sets)} RTSTRUCT files"
+        raise _ambiguous(f"a folder with {found}", place)
+    if segmentations:
+        return read_segmentation(segmentations[0], request)
+    if structure_sets:
+        return read_rtstruct(structure_sets[0], request)
+    images = [path for group in by_class.values() for path in group]
+    if not images:
+        raise _no_mask("DICOM files without any image, SEG or RTSTRUCT", place)
+    return mask_from_label_map(load_series(images, request), request)
+
+
+def _load(paths: Sequence[Path], kind: str, request: Request) -> LabelMap:
+    return load_nifti(paths[0], request) if kind == "nifti" else load_png(paths, request)
+
+
+def _load_part(folder: Path, request: Request) -> LabelMap:
+    """Read the only stack of one organ's folder."""
+    kinds = _sort(list_folder(folder))
+    if len(kinds) != 1:
+        raise _ambiguous(f"a folder of one organ with {len(kinds)} kinds of mask files", folder)
+    ((kind, paths),) = kinds.items()
+    if kind == "nifti" and len(paths) > 1:
+        raise _ambiguous(f"a folder of one organ with {len(paths)} NIfTI files", folder)
+    return load_series(paths, request) if kind == "dicom" else _load(paths, kind, request)
+
+
+def _sort(listing: Listing) -> dict[str, list[Path]]:
+    kinds: dict[str, list[Path]] = {}
+    for path in listing.files:
+        kind = _kind(path)
+        if kind:
+            kinds.setdefault(kind, []).append(path)
+    return kinds
+
+
+def _kind(path: Path) -> str | None:
+    with open_regular(path) as file:
+        head = file.read(HEAD_BYTES)
+    if is_png(head):
+        return "png"
+    if is_nifti(head):
+        return "nifti"
+    return "dicom" if is_dicom(head) else None
+
+
+def _sop_class(path: Path) -> str:
+    header = read_header(path, ["SOPClassUID", "Modality"])
+    meta = getattr(header, "file_meta", None)
+    declared = str(header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else "") or "")
+    by_modality = {"SEG": SEGMENTATION, "RTSTRUCT": STRUCTURE_SET}
+    return declared or by_modality.get(str(header.get("Modality") or ""), "")
+
+
+def _nifti_stem(path: Path) -> str:
+    name = path.name
+    ending = next((e for e in NIFTI_ENDINGS if name.lower().endswith(e)), "")
+    return name[: len(name) - len(ending)]
+
+
+def _is_named_part(stem: str, request: Request) -> bool:
+    """Whether a folder's only NIfTI file bears an organ's name and the rules leave its values open."""
+    if any(isinstance(value, int) for rule in request.rules for value in rule.values):
+        return False
+    return known_organ(stem) is not None
+
+
+def _refuse_numbers(request: Request, word: str) -> None:
+    if any(isinstance(value, int) for rule in request.rules for value in rule.values):
+        raise DataError(
+            "LABEL_RULE",
+            f"label numbers for a folder with one {word} for each organ",
+            f"the {word}s' names",
+            "write for example --label liver, or --label kidney=kidney_left,kidney_right",
+        )
+
+
+def _no_mask(received: str, path: Path) -> DataError:
+    return DataError(
+        "MASK_KIND",
+        received,
+        "a mask as NIfTI, DICOM SEG, RTSTRUCT, DICOM image series or PNG stack",
+        "name the mask's file or folder",
+        path=path,
+    )
+
+
+def _ambiguous(received: str, path: Path) -> DataError:
+    return DataError("AMBIGUOUS", received, "one mask", "name the file or folder that is meant", path=path)

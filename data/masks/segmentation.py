@@ -1,0 +1,230 @@
+"""DICOM SEG: binary, fractional and label-map segmentations.
+
+Frames are placed by their own PlanePosition, never by their order or by the images that they refer to; a
+slice without a frame is empty. Frames are decoded one by one, so that a SEG of a hundred segments does not
+take a hundred volumes of memory, and files that declare less than the standard asks for can still be read.
+
+Reference:
+    DICOM PS3.3 section A.51 (Segmentation IOD) and C.8.20 (Segmentation Series and Image modules).
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pydicom
+from numpy.typing import NDArray
+
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.geometry import Array, Grid
+from kerasbalance.data.labels import SNOMED, known_organ
+from kerasbalance.data.masks.dicom_files import (
+    check_decodable,
+    numbers,
+    plane_steps,
+    quiet_pydicom,
+    read_dicom,
+)
+from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
+from kerasbalance.data.masks.names import Selection, Structure, select
+from kerasbalance.data.masks.placing import place
+from kerasbalance.data.source_files import malformed, too_large
+
+SAME_POSITION_MM = 1e-2
+MAX_SLICES = 16_384
+MAX_VOXELS = 2**30
+
+
+@dataclass(frozen=True, eq=False)
+class _Frames:
+    """Where the frames of a SEG lie.
+
+    Args:
+        positions_mm: float64 `(frames, 3)`.
+        segments: int64 `(frames,)`: segment number, -1 in a label map, which holds all of them.
+        row_step_mm: float64 `(3,)`.
+        column_step_mm: float64 `(3,)`.
+        normal: float64 `(3,)`, unit.
+    """
+
+    positions_mm: Array
+    segments: NDArray[np.int64]
+    row_step_mm: Array
+    column_step_mm: Array
+    normal: Array
+
+
+def read_segmentation(path: Path, request: Request) -> Mask:
+    """Read the segments that the rules name, or those of known organs, onto the CT's grid.
+
+    Fractional segmentations are cut at half of MaximumFractionalValue. Voxels in several segments go to the
+    first-named organ. A file in which a segment has no frame at all marks nothing for it.
+
+    Raises:
+        DataError: damaged (`MALFORMED`), too large (`TOO_LARGE`), without positions (`NO_GEOMETRY`), on
+            another grid (`GEOMETRY`) or frame of reference (`FRAME_OF_REFERENCE`), or no segment for the
+            rules (`LABEL_NAME`).
+    """
+    dataset, digest = read_dicom(path)
+    check_decodable(dataset, path)
+    notes = check_frame_of_reference(dataset.get("FrameOfReferenceUID"), request)
+    with malformed("the segment list of a DICOM SEG", path), quiet_pydicom():
+        structures = [_structure(item) for item in dataset.SegmentSequence]
+    selection = select(structures, request.rules, word="segment")
+    frames = _frames(dataset, path)
+    grid, slice_of = _stack(frames, (int(dataset.Rows), int(dataset.Columns)), request)
+    canvas = Canvas(grid.shape, selection.organs)
+    with malformed("the pixels of a DICOM SEG", path), quiet_pydicom():
+        notes += _paint(dataset, frames, slice_of, selection, canvas)
+    labels, remarks = place(canvas.labels, grid, request, sparse=True)
+    return finish(labels, selection.organs, "dicom-seg", digest, (*notes, *canvas.notes(), *remarks))
+
+
+def _structure(item: pydicom.Dataset) -> Structure:
+    codes = item.get("SegmentedPropertyTypeCodeSequence") or [pydicom.Dataset()]
+    value = str(codes[0].get("CodeValue", ""))
+    organ = SNOMED.get(value) or known_organ(str(codes[0].get("CodeMeaning", "")))
+    return Structure(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), organ)
+
+
+def _frames(dataset: pydicom.Dataset, path: Path) -> _Frames:
+    """Read position and segment of each frame, checking that the declared number of frames is there."""
+    with malformed("the frame list of a DICOM SEG", path), quiet_pydicom():
+        items = dataset.get("PerFrameFunctionalGroupsSequence") or []
+        if len(items) != int(dataset.get("NumberOfFrames") or 1):
+            raise ValueError("frames and functional groups differ in number")
+    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+    with quiet_pydicom():
+        try:
+            measures = _group(items[0], shared, "PixelMeasuresSequence").PixelSpacing
+            cosines = [_group(i, shared, "PlaneOrientationSequence").ImageOrientationPatient for i in items]
+            places = [_group(i, shared, "PlanePositionSequence").ImagePositionPatient for i in items]
+            if any(cosine != cosines[0] for cosine in cosines):
+                raise ValueError("several orientations")
+            steps = plane_steps(cosines[0], measures)
+            positions = np.array([numbers(place, 3) for place in places])
+        except Exception:
+            raise DataError(
+                "NO_GEOMETRY",
+                "a DICOM SEG whose frames have no usable position, orientation or spacing",
+                "PlanePosition, one PlaneOrientation and PixelMeasures",
+                "export the segmentation with its geometry",
+                path=path,
+            ) from None
+    with malformed("the frame list of a DICOM SEG", path), quiet_pydicom():
+        segments = np.array([_segment_of(item, shared, dataset) for item in items], np.int64)
+    return _Frames(positions, segments, *steps)
+
+
+def _group(item: pydicom.Dataset, shared: pydicom.Dataset, keyword: str) -> pydicom.Dataset:
+    found: pydicom.Dataset = (item if keyword in item else shared)[keyword].value[0]
+    return found
+
+
+def _segment_of(item: pydicom.Dataset, shared: pydicom.Dataset, dataset: pydicom.Dataset) -> int:
+    if dataset.SegmentationType == "LABELMAP":
+        return -1
+    return int(_group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
+
+
+def _stack(frames: _Frames, plane: tuple[int, int], request: Request) -> tuple[Grid, NDArray[np.int64]]:
+    """Arrange the frames' positions as slices, with empty slices where evenly spaced frames are missing.
+
+    Returns:
+        The grid, and the slice number of each frame.
+    """
+    depth = frames.positions_mm @ frames.normal
+    order = np.argsort(depth, kind="stable")
+    starts = np.concatenate([[True], np.diff(depth[order]) > SAME_POSITION_MM])
+    slice_of = np.empty(len(depth), np.int64)
+    slice_of[order] = np.cumsum(starts) - 1
+    positions = frames.positions_mm[order][starts]
+    apart = np.linalg.norm(positions[slice_of] - frames.positions_mm, axis=1).max()
+    if apart > 2 * SAME_POSITION_MM:
+        raise DataError(
+            "NO_GEOMETRY",
+            f"frames of one slice that lie {apart:.3g} mm apart",
+            "one position for each slice",
+            "export the segmentation on the CT's grid",
+        )
+    positions, new_number = _fill(positions, frames.normal, request.volume.grid)
+    if len(positions) * plane[0] * plane[1] > MAX_VOXELS:
+        raise too_large(
+            f"a segmentation of {len(positions)} x {plane[0]} x {plane[1]}", f"{MAX_VOXELS:,} voxels", None
+        )
+    grid = Grid((len(positions), *plane), positions, frames.row_step_mm, frames.column_step_mm)
+    return grid, new_number[slice_of]
+
+
+def _fill(positions: Array, normal: Array, target: Grid) -> tuple[Array, NDArray[np.int64]]:
+    """Add the slices that are missing between evenly spaced ones, and around them where axes are exchanged.
+
+    Returns:
+        The positions of all slices, and the new number of each given slice. Uneven slices come back as they
+        are.
+    """
+    same = np.arange(len(positions))
+    steps = np.stack([target.row_step_mm, target.column_step_mm])
+    across = float(np.abs(steps @ normal).max())
+    exchanged = abs(float(target.normal @ normal)) < 0.7
+    gaps = np.diff(positions @ normal)
+    if not len(gaps) and not exchanged:
+        return positions, same
+    shortest = (
+        positions[int(gaps.argmin()) + 1] - positions[int(gaps.argmin())] if len(gaps) else across * normal
+    )
+    total = (positions[-1] - positions[0]) @ normal
+    count = int(np.rint(total / (shortest @ normal)))
+    step = (positions[-1] - positions[0]) / count if count else shortest
+    number = np.rint((positions - positions[0]) @ normal / (step @ normal)).astype(np.int64)
+    if np.linalg.norm(positions[0] + number[:, None] * step - positions, axis=1).max() > 5 * SAME_POSITION_MM:
+        return positions, same
+    first, last = _reach(target, positions[0], normal, step) if exchanged else (0, count)
+    first, last = min(first, 0), max(last, count)
+    if last - first >= MAX_SLICES:
+        raise too_large(
+            f"segmentation frames that span {last - first:,} slices", f"at most {MAX_SLICES:,}", None
+        )
+    filled = positions[0] + np.arange(first, last + 1)[:, None] * step
+    filled[number - first] = positions
+    return filled, number - first
+
+
+def _reach(target: Grid, origin: Array, normal: Array, step: Array) -> tuple[int, int]:
+    """Return the first and last slice number, counted in steps from `origin`, that the CT's corners need."""
+    rows, columns = (target.shape[1] - 1) * target.row_step_mm, (target.shape[2] - 1) * target.column_step_mm
+    corners = target.positions_mm[[0, -1]][:, None] + np.stack([0 * rows, rows, columns, rows + columns])
+    depth = (corners.reshape(-1, 3) - origin) @ normal / (step @ normal)
+    return int(np.rint(depth.min())), int(np.rint(depth.max()))
+
+
+def _paint(
+    dataset: pydicom.Dataset,
+    frames: _Frames,
+    slice_of: NDArray[np.int64],
+    selection: Selection,
+    canvas: Canvas,
+) -> tuple[Note, ...]:
+    wanted = [n for n, s in enumerate(frames.segments) if s < 0 or int(s) in selection.organ_of]
+    if not wanted:
+        return ()
+    fractional = dataset.SegmentationType == "FRACTIONAL"
+    cut = int(dataset.MaximumFractionalValue) / 2 if fractional else 0.5
+    pixels = pydicom.pixels.iter_pixels(dataset, raw=True, indices=wanted)
+    for number, frame in zip(wanted, pixels, strict=True):
+        _paint_frame(frame, int(frames.segments[number]), int(slice_of[number]), cut, selection, canvas)
+    if not fractional:
+        return ()
+    return (Note("FRACTIONAL", "a fractional segmentation was cut at half of its maximum"),)
+
+
+def _paint_frame(
+    frame: NDArray[Any], segment: int, slice_number: int, cut: float, selection: Selection, canvas: Canvas
+) -> None:
+    if segment >= 0:
+        canvas.paint(slice_number, selection.organ_of[segment], frame >= cut)
+        return
+    for value in np.unique(frame):
+        if int(value) in selection.organ_of:
+            canvas.paint(slice_number, selection.organ_of[int(value)], frame == value)

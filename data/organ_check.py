@@ -1,0 +1,118 @@
+"""Does the mask lie on the organ? A check of the Hounsfield units inside it.
+
+Measured on the five real pairs of CT and mask at hand. Inside the liver the interquartile range is 17 to 54
+HU and at most 8 % of the voxels are below -30 HU. Flipped along an axis or with reversed slices it mostly
+covers fat and air: 67 to 214 HU. The range alone misses a liver flipped back to front in the middle of the
+body (38 HU), but 15 % of that are fat and air, hence the second measure. Neither sees a mask that is off by
+one slice, nor a block of few slices that the organ fills. The check needs no second reader and costs one
+pass.
+"""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.errors import Note
+
+MAX_IQR_HU = 60.0
+MEDIAN_HU = (0.0, 200.0)
+FAT_BELOW_HU = -30
+MAX_FAT_SHARE = 0.10
+SOFT_ORGANS = frozenset({"liver", "kidney", "spleen"})
+_LOWEST, _HIGHEST = -1024, 3071
+_BINS = _HIGHEST - _LOWEST + 1
+_SLICES_AT_ONCE = 16
+
+
+@dataclass(frozen=True)
+class HuSpread:
+    """Hounsfield units inside one organ; NaN where it has no voxel.
+
+    Args:
+        organ: its name.
+        voxels: how many it has.
+        median: HU.
+        q1: lower quartile, HU.
+        q3: upper quartile, HU.
+        fat_share: share of voxels below `FAT_BELOW_HU`: fat, gas, lung.
+    """
+
+    organ: str
+    voxels: int
+    median: float
+    q1: float
+    q3: float
+    fat_share: float
+
+    @property
+    def iqr(self) -> float:
+        """Interquartile range, HU."""
+        return self.q3 - self.q1
+
+
+def hu_spread(
+    hu: NDArray[np.int16], labels: NDArray[np.uint8], organs: tuple[str, ...]
+) -> tuple[HuSpread, ...]:
+    """Measure the Hounsfield units inside each organ.
+
+    Quartiles are values that occur (the lowest with at least that share of voxels at or below it); HU above
+    3071 count as 3071.
+
+    Args:
+        hu: int16 `(slices, rows, columns)`.
+        labels: uint8 of the same shape; `i + 1` is `organs[i]`.
+        organs: names.
+
+    Returns:
+        One entry for each organ, in the same order.
+
+    Raises:
+        ValueError: the shapes differ.
+    """
+    if hu.shape != labels.shape:
+        raise ValueError(f"hu {hu.shape} and labels {labels.shape} differ; pass arrays of one shape")
+    counts = np.zeros((len(organs) + 1, _BINS), np.int64)
+    for start in range(0, len(hu), _SLICES_AT_ONCE):
+        marked = labels[start : start + _SLICES_AT_ONCE]
+        inside = (marked > 0) & (marked <= len(organs))
+        values = np.clip(hu[start : start + _SLICES_AT_ONCE][inside], _LOWEST, _HIGHEST).astype(np.int64)
+        joint = marked[inside].astype(np.int64) * _BINS + values - _LOWEST
+        counts += np.bincount(joint, minlength=counts.size).reshape(counts.shape)
+    return tuple(_spread(organ, counts[number]) for number, organ in enumerate(organs, 1))
+
+
+def _spread(organ: str, counts: NDArray[np.int64]) -> HuSpread:
+    total = int(counts.sum())
+    if not total:
+        return HuSpread(organ, 0, *[float("nan")] * 4)
+    reached = np.cumsum(counts)
+    q1, median, q3 = (float(np.searchsorted(reached, share * total) + _LOWEST) for share in (0.25, 0.5, 0.75))
+    fat = float(counts[: FAT_BELOW_HU - _LOWEST].sum() / total)
+    return HuSpread(organ, total, median, q1, q3, fat)
+
+
+def suspicions(spreads: tuple[HuSpread, ...]) -> tuple[Note, ...]:
+    """Return a loud note (code `HU_SPREAD`) for every organ that does not look like one tissue.
+
+    That is an interquartile range over `MAX_IQR_HU`, or for liver, kidney and spleen a median outside
+    `MEDIAN_HU` or a share of fat and air over `MAX_FAT_SHARE`. It is a hint and no proof: lung, bowel and
+    bone vary that much, and so may a kidney in the arterial phase. An empty organ raises no suspicion here.
+    """
+    return tuple(Note("HU_SPREAD", _describe(spread), loud=True) for spread in spreads if _is_odd(spread))
+
+
+def _describe(spread: HuSpread) -> str:
+    return (
+        f"{spread.organ}: median {spread.median:.0f} HU, interquartile range {spread.iqr:.0f} HU, "
+        f"{spread.fat_share:.0%} fat or air; one soft tissue stays under {MAX_IQR_HU:.0f} HU and "
+        f"{MAX_FAT_SHARE:.0%}: is the mask flipped, shifted or of another case?"
+    )
+
+
+def _is_odd(spread: HuSpread) -> bool:
+    if not spread.voxels:
+        return False
+    low, high = MEDIAN_HU
+    is_soft = low <= spread.median <= high and spread.fat_share <= MAX_FAT_SHARE
+    return spread.iqr > MAX_IQR_HU or (spread.organ in SOFT_ORGANS and not is_soft)

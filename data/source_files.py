@@ -1,0 +1,151 @@
+"""Opening what a user points at: regular files only, bounded sizes, no parser's own exception text.
+
+Readers of masks and of NIfTI CT go through here, because the files are not trusted: a FIFO would block for
+ever, a link may lead out of the folder, and the text of a parser's exception may quote a name or an
+identifier.
+"""
+
+import hashlib
+import os
+import re
+import stat
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from kerasbalance.data.errors import DataError
+
+MAX_FILE_BYTES = 4 * 2**30
+MAX_ENTRIES = 100_000
+
+
+@dataclass(frozen=True)
+class Listing:
+    """What lies directly in a folder, in natural name order, hidden entries left out.
+
+    Args:
+        files: regular files, and links to regular files inside the folder.
+        folders: real folders.
+        skipped: how many entries were neither (FIFOs, sockets, devices, links that lead out or nowhere).
+    """
+
+    files: tuple[Path, ...]
+    folders: tuple[Path, ...]
+    skipped: int
+
+
+def open_regular(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
+    """Open a regular file for reading; anything else is refused without blocking.
+
+    Raises:
+        DataError: not there or not permitted (`UNREADABLE`), not a regular file (`NOT_REGULAR`), or larger
+            than `max_bytes` (`TOO_LARGE`).
+    """
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) and error.strerror else "an impossible name"
+        raise DataError(
+            "UNREADABLE", reason.lower(), "a readable file", "check the path and its permissions", path=path
+        ) from None
+    status = os.fstat(handle)
+    if stat.S_ISREG(status.st_mode) and status.st_size <= max_bytes:
+        return os.fdopen(handle, "rb")
+    os.close(handle)
+    if not stat.S_ISREG(status.st_mode):
+        raise DataError(
+            "NOT_REGULAR",
+            "something that is not a regular file",
+            "a file",
+            "name a file or a folder",
+            path=path,
+        )
+    raise too_large(f"a file of {status.st_size:,} bytes", f"at most {max_bytes:,}", path)
+
+
+def read_regular(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
+    """Return the content of a regular file; raises as `open_regular`."""
+    with open_regular(path, max_bytes=max_bytes) as stream:
+        return stream.read(max_bytes)
+
+
+def too_large(received: str, expected: str, path: Path | None) -> DataError:
+    """Make the error for input that would take more memory than any real series needs."""
+    return DataError(
+        "TOO_LARGE", received, expected, "check the file: it may be damaged or made to fill memory", path=path
+    )
+
+
+@contextmanager
+def malformed(what: str, path: Path | None = None) -> Iterator[None]:
+    """Turn whatever a parser throws into a `DataError`, without the parser's text.
+
+    Args:
+        what: what was being read, e.g. `"a DICOM file"`.
+        path: the file, for callers that may show it.
+
+    Raises:
+        DataError: code `MALFORMED`, or `TOO_LARGE` where memory ran out. A `DataError` passes unchanged.
+    """
+    try:
+        yield
+    except DataError:
+        raise
+    except MemoryError:
+        raise too_large(f"{what} that does not fit in memory", "one that does", path) from None
+    except Exception as error:
+        raise DataError(
+            "MALFORMED",
+            f"{what} that cannot be read ({type(error).__name__})",
+            "an undamaged file",
+            "fetch or export the file again",
+            path=path,
+        ) from None
+
+
+def natural_key(name: str) -> tuple[tuple[int, int | str], ...]:
+    """Order names as people count: `image_2` before `image_10`; letters without regard to case."""
+    parts = re.findall(r"[0-9]+|[^0-9]+", name)
+    return tuple((0, int(p)) if p[0] in "0123456789" else (1, p.casefold()) for p in parts)
+
+
+def list_folder(folder: Path) -> Listing:
+    """List a folder without following links out of it.
+
+    Raises:
+        DataError: it cannot be listed (`UNREADABLE`) or holds more than `MAX_ENTRIES` (`TOO_LARGE`).
+    """
+    try:
+        entries = sorted(folder.iterdir(), key=lambda entry: (natural_key(entry.name), entry.name))
+        root = folder.resolve()
+    except (OSError, RuntimeError, ValueError):
+        raise DataError(
+            "UNREADABLE",
+            "a folder that cannot be listed",
+            "a readable folder",
+            "check its permissions",
+            path=folder,
+        ) from None
+    if len(entries) > MAX_ENTRIES:
+        raise too_large(f"a folder with {len(entries):,} entries", f"at most {MAX_ENTRIES:,}", folder)
+    visible = [entry for entry in entries if not entry.name.startswith(".")]
+    files = tuple(entry for entry in visible if _is_inside_file(entry, root))
+    folders = tuple(entry for entry in visible if entry.is_dir() and not entry.is_symlink())
+    return Listing(files, folders, len(visible) - len(files) - len(folders))
+
+
+def _is_inside_file(entry: Path, root: Path) -> bool:
+    try:
+        return entry.is_file() and (not entry.is_symlink() or entry.resolve().is_relative_to(root))
+    except (OSError, RuntimeError):
+        return False
+
+
+def combined_digest(digests: Iterable[str]) -> str:
+    """Return the SHA-256 (hex) over digests in the given order; a single one comes back as it is."""
+    digests = list(digests)
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("\n".join(digests).encode()).hexdigest()
