@@ -21,6 +21,7 @@ class Body:
         below_diaphragm: positive under the diaphragm.
         coarse: unit-variance field with detail of about 70 mm.
         fine: unit-variance field with detail of about 25 mm.
+        plane: such a field in two dimensions `(rows, columns)`, for surfaces that are height maps.
     """
 
     depth: Array
@@ -28,6 +29,7 @@ class Body:
     below_diaphragm: Array
     coarse: Array
     fine: Array
+    plane: Array
 
 
 def make_body(scene: Scene, patient: Patient, coarse: Array, fine: Array, plane: Array) -> Body:
@@ -46,7 +48,7 @@ def make_body(scene: Scene, patient: Patient, coarse: Array, fine: Array, plane:
     dome = _dome_height(scene, patient) + 4 * plane
     steepness = np.hypot(*np.gradient(dome, scene.pixel_mm))
     below = (dome[None] - scene.z) / np.sqrt(1 + steepness * steepness)[None]
-    return Body(depth, cavity, below.astype(np.float32), coarse, fine)
+    return Body(depth, cavity, below.astype(np.float32), coarse, fine, plane)
 
 
 def _skin_distance(scene: Scene, patient: Patient, coarse: Array) -> Array:
@@ -178,23 +180,28 @@ def paint_ribs(scene: Scene, patient: Patient, body: Body) -> None:
 
 
 def paint_chest(scene: Scene, patient: Patient, body: Body) -> None:
-    """Paint lungs with their vessels, the mediastinum and the heart above the diaphragm."""
-    a, b, tissue = patient.half_width, patient.half_depth, patient.tissue
+    """Paint lungs with their vessels, the mediastinum with the oesophagus, and the heart."""
     above = -body.below_diaphragm
     chest = both(above, body.cavity + 1)
-    lean = 0.4 * np.abs(scene.y - patient.spine_y)
-    mediastinum = 26 + 3 * body.coarse - np.sqrt(scene.x**2 + 0.05 * lean**2)
-    mediastinum = both(mediastinum, scene.y + 0.2 * b)
     scene.paint(chest, -860 + 25 * body.fine + 15 * body.coarse)
-    branch = np.clip(1.4 - np.hypot(body.fine, body.coarse - 0.3) / 0.22, 0, 1)
-    scene.paint(chest - 6, 30.0, opacity=branch)
+    branches = np.clip(1.4 - np.hypot(body.fine, body.coarse - 0.3) / 0.22, 0, 1)
+    scene.paint(chest - 6, 30.0, opacity=branches)
+    behind = scene.y - patient.spine_y
+    middle = 26 + 3 * body.coarse - np.sqrt(scene.x**2 + (0.09 * behind) ** 2)
+    mediastinum = both(middle, scene.y + 0.2 * patient.half_depth)
     scene.paint(both(chest, mediastinum), -60 + 15 * body.fine)
+    oesophagus = scene.tube((9, patient.spine_y - 36, 200), (14, patient.spine_y - 38, -45), 7, 7)
+    scene.paint(both(oesophagus, above + 6), patient.tissue.muscle)
+    _paint_heart(scene, patient, body, above)
+
+
+def _paint_heart(scene: Scene, patient: Patient, body: Body, above: Array) -> None:
+    """Paint the heart in its fat: muscle with two blood-filled chambers."""
+    a, b, tissue = patient.half_width, patient.half_depth, patient.tissue
     blood = 0.55 * tissue.artery + 0.3 * tissue.vein + 12
-    heart = scene.ellipsoid((0.14 * a, -0.30 * b, 24.0), (0.40 * a, 0.44 * b, 62.0)) + 3 * body.coarse
-    heart = both(both(heart, body.cavity - 3), above + 2, 2)
+    outline = scene.ellipsoid((0.14 * a, -0.30 * b, 24.0), (0.40 * a, 0.44 * b, 62.0)) + 3 * body.coarse
+    heart = both(both(outline, body.cavity - 3), above + 2, 2)
     scene.paint(heart + 4, -75 + 12 * body.fine)
     scene.paint(heart, 0.3 * tissue.muscle + 0.7 * blood)
-    chambers = both(heart - 7, np.abs(scene.x - 0.10 * a + 0.7 * scene.y + 0.2 * b + 14 * body.coarse) - 3)
-    scene.paint(chambers, blood + 4 * body.fine)
-    oesophagus = scene.tube((9, patient.spine_y - 36, 200), (14, patient.spine_y - 38, -45), 7, 7)
-    scene.paint(both(oesophagus, above + 6), tissue.muscle)
+    septum = np.abs(scene.x - 0.10 * a + 0.7 * scene.y + 0.2 * b + 14 * body.coarse)
+    scene.paint(both(heart - 7, septum - 3), blood + 4 * body.fine)

@@ -1,6 +1,7 @@
 """Bowel and mesentery: what fills the rest of the abdomen."""
 
 import itertools
+from dataclasses import dataclass
 
 import numpy as np
 
@@ -8,8 +9,34 @@ from kerasbalance.data.phantom.body import Body
 from kerasbalance.data.phantom.patient import Patient
 from kerasbalance.data.phantom.scene import Array, Point, Scene, both
 
-CONTENTS = ("fluid", "gas", "contrast", "stool", "collapsed")
 ATTEMPTS_PER_LITRE = 110
+CONTENTS = ("fluid", "gas", "contrast", "stool", "collapsed")
+SMALL_BOWEL = (0.42, 0.14, 0.0, 0.0, 0.44)
+SMALL_BOWEL_CONTRAST = (0.2, 0.1, 0.4, 0.0, 0.3)
+COLON = (0.08, 0.37, 0.0, 0.5, 0.05)
+
+
+@dataclass(frozen=True)
+class Loop:
+    """One loop or pouch: an irregular bag.
+
+    Args:
+        centre: where.
+        size: mean radius, millimetres.
+        radii: along x, y and z.
+        lean: shift of x and y per millimetre of height.
+        content: one of `CONTENTS`.
+        level: fluid level, y in millimetres.
+        tone: 0 to 1, how bright the content is among its kind.
+    """
+
+    centre: Point
+    size: float
+    radii: Point
+    lean: tuple[float, float]
+    content: str
+    level: float
+    tone: float
 
 
 def paint_bowel(scene: Scene, patient: Patient, body: Body, free: Array, rng: np.random.Generator) -> None:
@@ -23,35 +50,46 @@ def paint_bowel(scene: Scene, patient: Patient, body: Body, free: Array, rng: np
         rng: draws places, sizes and contents.
     """
     _paint_mesentery(scene, patient, free, rng)
-    contrast = rng.random() < 0.35
-    weights = np.array([0.42, 0.14, 0.0, 0.0, 0.44]) if not contrast else np.array([0.2, 0.1, 0.4, 0.0, 0.3])
-    for centre, size in _draw_loops(patient, rng):
-        content = str(rng.choice(CONTENTS, p=weights))
-        _paint_loop(scene, patient, body, free, (centre, size, content), rng)
-    for centre, size in _colon_course(patient, rng):
-        content = str(rng.choice(CONTENTS, p=(0.08, 0.37, 0.0, 0.5, 0.05)))
-        _paint_loop(scene, patient, body, free, (centre, size, content), rng)
+    small_bowel = SMALL_BOWEL_CONTRAST if rng.random() < 0.35 else SMALL_BOWEL
+    loops = [_draw_loop(place, small_bowel, rng) for place in _scatter(patient, rng)]
+    loops += [_draw_loop(place, COLON, rng) for place in _colon_course(patient, rng)]
+    for loop in loops:
+        _paint_loop(scene, patient, body, free, loop)
 
 
-def _draw_loops(patient: Patient, rng: np.random.Generator) -> list[tuple[Point, float]]:
-    """Throw loops into the abdomen, keeping those that do not overlap: the leaner the patient, the closer."""
+def _draw_loop(place: Array, weights: tuple[float, ...], rng: np.random.Generator) -> Loop:
+    x, y, z, size = (float(value) for value in place)
+    stretch = rng.uniform(0.75, 1.45, 3)
+    return Loop(
+        centre=(x, y, z),
+        size=size,
+        radii=(size * stretch[0], size * stretch[1], size * stretch[2]),
+        lean=(rng.uniform(-0.6, 0.6), rng.uniform(-0.4, 0.4)),
+        content=str(rng.choice(CONTENTS, p=weights)),
+        level=y + rng.uniform(-0.5, 0.4) * size,
+        tone=rng.uniform(0, 1),
+    )
+
+
+def _scatter(patient: Patient, rng: np.random.Generator) -> list[Array]:
+    """Throw loops `(x, y, z, size)` into the abdomen; the leaner the patient, the closer they may lie."""
     a, b, height = patient.half_width, patient.half_depth, patient.trunk_height
-    low = (-0.72 * a, -0.72 * b, patient.bottom - 15)
-    high = (0.72 * a, 0.30 * b, -0.62 * height)
-    attempts = int(ATTEMPTS_PER_LITRE * np.prod(np.subtract(high, low)) / 1e6)
-    places = rng.uniform(low, high, (attempts, 3))
-    sizes = rng.uniform(11, 18, attempts)
-    spread = 0.62 + 0.40 * patient.visceral
-    kept: list[int] = []
-    for number in range(attempts):
-        gaps = np.linalg.norm((places[kept] - places[number]) * (1, 1, 0.8), axis=1)
-        if np.all(gaps > spread * (sizes[kept] + sizes[number])):
-            kept.append(number)
-    return [((float(x), float(y), float(z)), float(sizes[n])) for n in kept for x, y, z in [places[n]]]
+    low = (-0.72 * a, -0.72 * b, patient.bottom - 15, 11)
+    high = (0.72 * a, 0.30 * b, -0.62 * height, 18)
+    attempts = int(ATTEMPTS_PER_LITRE * np.prod(np.subtract(high, low)[:3]) / 1e6)
+    thrown = rng.uniform(low, high, (attempts, 4))
+    closest = 0.62 + 0.40 * patient.visceral
+    kept: list[Array] = []
+    for place in thrown:
+        others = np.array(kept).reshape(-1, 4)
+        gaps = np.linalg.norm((others - place)[:, :3] * (1, 1, 0.8), axis=1)
+        if np.all(gaps > closest * (others[:, 3] + place[3])):
+            kept.append(place)
+    return kept
 
 
-def _colon_course(patient: Patient, rng: np.random.Generator) -> list[tuple[Point, float]]:
-    """Pouches of the colon along the right flank, across the front and down the left flank."""
+def _colon_course(patient: Patient, rng: np.random.Generator) -> list[Array]:
+    """Pouches `(x, y, z, size)` of the colon: up the right flank, across the front, down the left flank."""
     a, b, height = patient.half_width, patient.half_depth, patient.trunk_height
     corners = np.array(
         [
@@ -64,46 +102,36 @@ def _colon_course(patient: Patient, rng: np.random.Generator) -> list[tuple[Poin
             (0.66 * a, 0.25 * b, -2.1 * height),
         ]
     )
-    pouches = []
+    pouches: list[Array] = []
     for start, end in itertools.pairwise(corners):
         count = int(np.linalg.norm(end - start) / 26) + 1
         for step in range(count):
-            x, y, z = start + (end - start) * step / count + rng.normal(0, 4, 3)
-            pouches.append(((float(x), float(y), float(z)), float(rng.uniform(16, 23))))
+            centre = start + (end - start) * step / count + rng.normal(0, 4, 3)
+            pouches.append(np.append(centre, rng.uniform(16, 23)))
     return pouches
 
 
-def _paint_loop(
-    scene: Scene,
-    patient: Patient,
-    body: Body,
-    free: Array,
-    loop: tuple[Point, float, str],
-    rng: np.random.Generator,
-) -> None:
-    """Paint one loop: an irregular bag with a wall, its content and a fluid level where it holds gas."""
-    (x, y, z), size, content = loop
-    stretch = rng.uniform(0.75, 1.45, 3)
-    lean = (float(rng.uniform(-0.6, 0.6)), float(rng.uniform(-0.4, 0.4)))
-    tone, level = rng.uniform(0, 1), y + rng.uniform(-0.5, 0.4) * size
-    part, box = scene.near((x, y, z), 1.5 * size)
+def _paint_loop(scene: Scene, patient: Patient, body: Body, free: Array, loop: Loop) -> None:
+    """Paint the wall, the content, and a fluid level where there is gas."""
+    part, box = scene.near(loop.centre, 1.5 * loop.size)
     if part.hu.size == 0:
         return
     fine, coarse = body.fine[box], body.coarse[box]
-    radii = (size * stretch[0], size * stretch[1], size * stretch[2])
-    bag = part.ellipsoid((x, y, z), radii, lean) + 0.16 * size * fine + 0.10 * size * coarse
-    bag = both(bag, both(free[box], body.cavity[box] - 3))
+    outline = part.ellipsoid(loop.centre, loop.radii, loop.lean) + loop.size * (0.16 * fine + 0.10 * coarse)
+    bag = both(outline, both(free[box], body.cavity[box] - 3))
     if not (bag > -part.pixel_mm).any():
         return
     part.paint(bag, patient.tissue.muscle + 8 * (patient.phase != "none") + 9 * fine)
-    lumen = bag - (2.2 if content != "collapsed" else 0.45 * size) - 1.2 * np.abs(fine)
-    if content == "stool":
+    wall = 0.45 * loop.size if loop.content == "collapsed" else 2.2
+    lumen = bag - wall - 1.2 * np.abs(fine)
+    if loop.content == "stool":
         part.paint(lumen, 10 + 40 * fine)
         part.paint(both(lumen - 1, 4 * (fine * coarse - 0.6)), -700.0)
         return
-    part.paint(lumen, (180 + 100 * tone if content == "contrast" else 18 + 30 * tone) + 10 * fine)
-    if content == "gas":
-        part.paint(both(lumen, level - part.y), -900.0)
+    fluid = 180 + 100 * loop.tone if loop.content == "contrast" else 18 + 30 * loop.tone
+    part.paint(lumen, fluid + 10 * fine)
+    if loop.content == "gas":
+        part.paint(both(lumen, loop.level - part.y), -900.0)
 
 
 def _paint_mesentery(scene: Scene, patient: Patient, free: Array, rng: np.random.Generator) -> None:

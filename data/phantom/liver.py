@@ -12,6 +12,17 @@ from kerasbalance.data.phantom.vessels import cava_at, cava_shape
 
 LIVER = 1
 
+_VEIN_CONTRAST = {"portal": (30, 50), "arterial": (8, 25), "none": (-16, -8)}
+"""Hounsfield units of the veins above those of the tissue (low, high)."""
+
+# Trees: root, radius, and where branches end, in half widths, half depths and liver heights (downwards).
+_VEINS = (
+    ("portal", 5.8, ((-0.75, 0.1, 0.45), (-0.72, 0.15, 0.75), (-0.6, -0.45, 0.6), (-0.55, 0.4, 0.55))),
+    ("portal", 5.2, ((0.1, -0.45, 0.4), (0.0, -0.6, 0.5), (-0.3, -0.6, 0.35), (-0.7, -0.2, 0.85))),
+    ("hepatic", 5.4, ((-0.75, -0.05, 0.35), (-0.45, -0.5, 0.45), (0.12, -0.5, 0.3), (-0.7, 0.3, 0.3))),
+)
+LESION_TRIES = 40
+
 
 @dataclass(frozen=True)
 class Build:
@@ -47,7 +58,7 @@ def hilum_of(patient: Patient) -> Point:
     return -0.16 * patient.half_width, -0.02 * patient.half_depth, -0.55 * patient.liver_height
 
 
-def liver_shape(scene: Scene, patient: Patient, body: Body, build: Build, plane: Array) -> Array:
+def liver_shape(scene: Scene, patient: Patient, body: Body, build: Build) -> Array:
     """Signed distance to the liver: under the diaphragm, inside the wall, above its visceral surface.
 
     Args:
@@ -55,9 +66,8 @@ def liver_shape(scene: Scene, patient: Patient, body: Body, build: Build, plane:
         patient: build and pose.
         body: cavity and diaphragm.
         build: this liver's shape.
-        plane: field `(rows, columns)`, bends the visceral surface.
     """
-    visceral = _visceral_height(scene, patient, build) + 9 * plane
+    visceral = _visceral_height(scene, patient, build) + 9 * body.plane
     steepness = np.hypot(*np.gradient(visceral, scene.pixel_mm))
     above = (scene.z - visceral[None]) / np.sqrt(1 + steepness * steepness)[None]
     above = above + 2.2 * body.coarse + build.nodular * body.fine
@@ -106,7 +116,7 @@ def _fissures(scene: Scene, patient: Patient, body: Body) -> Array:
         np.maximum(venous, np.abs(scene.x - x - 0.14 * a) - 0.17 * a), np.abs(scene.z - 0.8 * z) - 16
     )
     hilum = -scene.ellipsoid((x + 6, y + 4, z), (0.12 * a, 14, 17))
-    return np.minimum(np.minimum(round_ligament, venous), hilum)
+    return np.asarray(np.minimum(np.minimum(round_ligament, venous), hilum))
 
 
 def gallbladder_shape(scene: Scene, patient: Patient, build: Build) -> Array | None:
@@ -115,6 +125,12 @@ def gallbladder_shape(scene: Scene, patient: Patient, build: Build) -> Array | N
         return None
     centre = (-0.27 * patient.half_width, -0.26 * patient.half_depth, -0.74 * patient.liver_height)
     return scene.ellipsoid(centre, build.gallbladder, (0.0, 0.35))
+
+
+def paint_gallbladder(scene: Scene, patient: Patient, shape: Array, rng: np.random.Generator) -> None:
+    """Paint the wall and the bile."""
+    scene.paint(shape, patient.tissue.muscle)
+    scene.paint(shape - 1.8, rng.uniform(2, 16))
 
 
 def paint_liver(scene: Scene, patient: Patient, body: Body, shape: Array, rng: np.random.Generator) -> None:
@@ -129,46 +145,37 @@ def paint_liver(scene: Scene, patient: Patient, body: Body, shape: Array, rng: n
 
 
 def _paint_veins(scene: Scene, patient: Patient, shape: Array, rng: np.random.Generator) -> None:
-    """Two trees of tapering tubes; each branch is drawn by itself, so that none depends on the sampling."""
-    change = {"portal": rng.uniform(30, 50), "arterial": rng.uniform(8, 25), "none": -rng.uniform(8, 16)}[
-        patient.phase
-    ]
+    """Paint trees of tapering tubes: each forks once, so that three twigs end near each target."""
+    change = rng.uniform(*_VEIN_CONTRAST[patient.phase])
     if "fatty" in patient.kinds:
         change = max(change, patient.tissue.vein - patient.tissue.liver - 25)
-    a, b, height = patient.half_width, patient.half_depth, patient.liver_height
-    portal, cava = hilum_of(patient), cava_at(patient, -0.16 * height)
-    trees = (
-        (portal, 5.8, [(-0.75, 0.1, -0.45), (-0.72, 0.15, -0.75), (-0.6, -0.45, -0.6), (-0.55, 0.4, -0.55)]),
-        (portal, 5.2, [(0.1, -0.45, -0.4), (0.0, -0.6, -0.5), (-0.3, -0.6, -0.35), (-0.7, -0.2, -0.85)]),
-        (cava, 5.4, [(-0.75, -0.05, -0.35), (-0.45, -0.5, -0.45), (0.12, -0.5, -0.3), (-0.7, 0.3, -0.3)]),
-    )
-    for root, radius, targets in trees:
-        for x, y, z in targets:
+    hu = patient.tissue.liver + change
+    roots = {"portal": hilum_of(patient), "hepatic": cava_at(patient, -0.16 * patient.liver_height)}
+    extent = np.array((patient.half_width, patient.half_depth, -patient.liver_height))
+    for root, radius, targets in _VEINS:
+        for target in targets:
             jitter = rng.normal(0, 9, (4, 3))
-            stem = _between(root, (x * a, y * b, z * height), 0.45, jitter[0])
-            tips = [
-                _between(root, (x * a, y * b, z * height), share, shift)
-                for share, shift in zip((1.0, 0.95, 0.8), 2 * jitter[1:], strict=True)
-            ]
-            _paint_branch(scene, shape, root, stem, (radius, 0.7 * radius), change)
-            for tip in tips:
-                _paint_branch(scene, shape, stem, tip, (0.65 * radius, 1.3), change)
+            stem = _between(roots[root], extent * target, 0.45, jitter[0])
+            _paint_branch(scene, shape, (roots[root], stem), (radius, 0.7 * radius), hu)
+            for share, shift in zip((1.0, 0.95, 0.8), 2 * jitter[1:], strict=True):
+                tip = _between(roots[root], extent * target, share, shift)
+                _paint_branch(scene, shape, (stem, tip), (0.65 * radius, 1.3), hu)
 
 
-def _between(start: Point, end: Point, share: float, shift: Array) -> Point:
+def _between(start: Point, end: Point | tuple[float, ...] | Array, share: float, shift: Array) -> Point:
     x, y, z = np.asarray(start) + share * np.subtract(end, start) + shift
     return float(x), float(y), float(z)
 
 
 def _paint_branch(
-    scene: Scene, shape: Array, start: Point, end: Point, radii_mm: tuple[float, float], change: float
+    scene: Scene, shape: Array, ends: tuple[Point, Point], radii_mm: tuple[float, float], hu: float
 ) -> None:
+    start, end = ends
     middle = _between(start, end, 0.5, np.zeros(3))
     part, box = scene.near(middle, 0.5 * float(np.linalg.norm(np.subtract(start, end))) + 5)
     tube = both(part.tube(start, end, *radii_mm), shape[box] - 3)
-    # A vessel thinner than a pixel still dims it in proportion.
-    share = min(1.0, 2 * radii_mm[1] / part.pixel_mm + 0.3)
-    part.paint(tube, part.hu + change, None, share)
+    # A vessel thinner than a pixel still changes it, in proportion.
+    part.paint(tube, hu, None, min(1.0, 2 * radii_mm[1] / part.pixel_mm + 0.3))
 
 
 def _paint_lesions(
@@ -178,13 +185,16 @@ def _paint_lesions(
     many = "lesions" in patient.kinds
     count = int(rng.integers(3, 11)) if many else int(rng.integers(1, 3)) * (rng.random() < 0.12)
     a, b, height = patient.half_width, patient.half_depth, patient.liver_height
-    places = rng.uniform((-0.85 * a, -0.7 * b, -0.95 * height), (0.2 * a, 0.6 * b, -0.08 * height), (40, 3))
-    draws = rng.uniform(0, 1, (40, 8))
+    places = rng.uniform(
+        (-0.85 * a, -0.7 * b, -0.95 * height), (0.2 * a, 0.6 * b, -0.08 * height), (LESION_TRIES, 3)
+    )
+    draws = rng.uniform(0, 1, (LESION_TRIES, 8))
     painted = 0
     for place, draw in zip(places, draws, strict=True):
         if painted == count:
             break
-        size = 4 + 5 * draw[0] if not many else 26 + 22 * draw[0] if painted == 0 else 6 + 15 * draw[0]
+        low, spread = (4, 5) if not many else (26, 22) if painted == 0 else (6, 15)
+        size = low + spread * draw[0]
         painted += _paint_lesion(scene, patient, body, shape, (place, size, draw))
 
 

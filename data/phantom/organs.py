@@ -36,21 +36,21 @@ class Kidney:
         """Signed distance to the fat of the sinus, which opens to the midline in front."""
         x, y, z = self.centre
         inner = (x - self.side * 0.72 * self.radii[0], y - 6, z)
-        radii = (0.70 * self.radii[0], 0.36 * self.radii[1], 0.5 * self.radii[2])
+        radii = (0.66 * self.radii[0], 0.32 * self.radii[1], 0.45 * self.radii[2])
         return scene.ellipsoid(inner, radii, self.lean) + 1.8 * body.fine
 
 
 def draw_kidneys(rng: np.random.Generator, patient: Patient) -> tuple[Kidney, Kidney]:
     """Draw the left and the right kidney; the right one lies lower, under the liver."""
-    kidneys = []
+    kidneys, scale = [], (patient.half_width / 160) ** 0.5
     for label, side, level in ((KIDNEY_LEFT, 1.0, 0.70), (KIDNEY_RIGHT, -1.0, 0.80)):
-        out = patient.spine_radius + rng.uniform(30, 36) + 6 * patient.visceral
+        out = scale * (patient.spine_radius + rng.uniform(30, 37)) + 6 * patient.visceral
         centre = (
             side * out,
             patient.spine_y + rng.uniform(-6, 6),
             -(level + rng.uniform(0, 0.12)) * patient.trunk_height,
         )
-        radii = (rng.uniform(25, 30), rng.uniform(24, 29), rng.uniform(48, 58))
+        radii = (scale * rng.uniform(27, 32), scale * rng.uniform(26, 31), rng.uniform(50, 60))
         kidneys.append(Kidney(label, side, centre, radii))
     return kidneys[0], kidneys[1]
 
@@ -71,11 +71,17 @@ def spleen_shape(scene: Scene, patient: Patient, body: Body, rng: np.random.Gene
     """Signed distance to the spleen: a shell on the left wall, hollow towards stomach and kidney."""
     a, b, height = patient.half_width, patient.half_depth, patient.trunk_height
     centre = (0.68 * a, 0.24 * b, -(0.38 + rng.uniform(0, 0.12)) * height)
-    radii = (rng.uniform(36, 46), rng.uniform(44, 58), rng.uniform(44, 58))
+    radii = (rng.uniform(40, 48), rng.uniform(46, 58), rng.uniform(46, 58))
     outer = scene.ellipsoid(centre, radii, (0.1, -0.25)) + 2 * body.coarse + 0.8 * body.fine
-    hollow = scene.ellipsoid((0.30 * a, -0.06 * b, centre[2] - 8), (0.28 * a, 0.46 * b, 80)) + 2 * body.coarse
+    hollow = scene.ellipsoid((0.26 * a, -0.08 * b, centre[2] - 8), (0.26 * a, 0.44 * b, 80)) + 2 * body.coarse
     shape = both(both(outer, body.cavity - 4, 2), -hollow, 4)
     return both(shape, body.below_diaphragm - 3, 3)
+
+
+def paint_spleen(scene: Scene, patient: Patient, body: Body, shape: Array) -> None:
+    """Paint the spleen, uneven in the arterial phase."""
+    uneven = 0.14 if patient.phase == "arterial" else 0.02
+    scene.paint(shape, patient.tissue.spleen * (1 + uneven * body.fine), SPLEEN)
 
 
 def stomach_shape(scene: Scene, patient: Patient, body: Body, rng: np.random.Generator) -> Array:

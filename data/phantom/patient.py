@@ -13,8 +13,8 @@ PHASES = ("none", "portal", "arterial")
 # Hounsfield units by phase (low, high): liver, spleen, kidney, artery, vein, muscle.
 _TISSUE_HU = {
     "none": ((52, 66), (42, 54), (28, 38), (36, 46), (36, 46), (46, 58)),
-    "portal": ((92, 125), (98, 130), (140, 180), (125, 160), (130, 165), (52, 66)),
-    "arterial": ((62, 85), (85, 120), (115, 165), (220, 310), (70, 100), (48, 62)),
+    "portal": ((92, 125), (98, 130), (128, 165), (125, 160), (130, 165), (52, 66)),
+    "arterial": ((62, 85), (85, 120), (112, 158), (220, 310), (70, 100), (48, 62)),
 }
 
 
@@ -83,13 +83,9 @@ class Patient:
 
 def draw_patient(rng: np.random.Generator, kinds: tuple[str, ...]) -> Patient:
     """Draw build, contrast phase and scan range; the liver is always scanned whole."""
-    lean = "lowcontrast" in kinds
     half_width = rng.uniform(135, 182)
     half_depth = half_width * rng.uniform(0.66, 0.78)
-    fat = float(np.clip(rng.gamma(3, 0.007) * half_width + 5, 6, 0.17 * half_width))
-    visceral = float(np.clip(rng.normal(0.25 + fat / 60, 0.15), 0.02, 1))
-    if lean:
-        fat, visceral = rng.uniform(4, 7), 0.0
+    fat, visceral = _draw_fat(rng, half_width, "lowcontrast" in kinds)
     phase = str(rng.choice(PHASES, p=(0.2, 0.6, 0.2)))
     trunk = rng.uniform(138, 178) * (half_width / 160) ** 0.3
     height = trunk
@@ -111,13 +107,21 @@ def draw_patient(rng: np.random.Generator, kinds: tuple[str, ...]) -> Patient:
         trunk_height=trunk,
         spine_y=half_depth - fat - rng.uniform(52, 60),
         spine_radius=rng.uniform(18, 22),
-        roll=float(rng.normal(0, 0.045)),
+        roll=rng.normal(0, 0.045),
         offset=(offset_x, offset_y),
         field_of_view=float(np.ceil(2 * room * rng.uniform(1.04, 1.2))),
         bottom=bottom,
         top=top,
         slice_step=round(max(rng.uniform(4.5, 8.0), (top - bottom) / 60), 1),
     )
+
+
+def _draw_fat(rng: np.random.Generator, half_width: float, lean: bool) -> tuple[float, float]:
+    """Draw the subcutaneous fat in millimetres and the visceral fat from 0 to 1."""
+    if lean:
+        return rng.uniform(4, 7), 0.0
+    fat = float(np.clip(rng.gamma(3, 0.007) * half_width + 5, 6, 0.17 * half_width))
+    return fat, float(np.clip(rng.normal(0.25 + fat / 60, 0.15), 0.02, 1))
 
 
 def _draw_tissue(rng: np.random.Generator, phase: str, fatty: bool) -> Tissue:

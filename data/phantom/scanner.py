@@ -1,12 +1,16 @@
 """What the scanner adds: blur, noise along the thick paths, streaks, and the table."""
 
+from dataclasses import dataclass
+
 import numpy as np
 from scipy.ndimage import gaussian_filter
 
 from kerasbalance.data.phantom.patient import Patient
-from kerasbalance.data.phantom.scene import AIR_HU, Array, Scene
+from kerasbalance.data.phantom.scene import AIR_HU, Array, Point, Scene
 
 MAX_HU = 1600
+RAYS = (2, 4, 6, 10, 14)
+"""How many bright rays each harmonic of a streak pattern has."""
 
 
 def acquire(
@@ -28,7 +32,7 @@ def acquire(
     low_dose = "lowdose" in patient.kinds
     level = anatomy.uniform(20, 34) if low_dose else anatomy.uniform(4, 10)
     metal = [_draw_metal(anatomy, patient) for _ in range(2)] if "streak" in patient.kinds else []
-    blur = float(np.hypot(0.38, 0.7 / scene.pixel_mm))
+    blur = float(np.hypot(0.32, 0.7 / scene.pixel_mm))
     along = 0.35 * min(1.0, 4 / patient.slice_step)
     hu = gaussian_filter(np.clip(scene.hu, AIR_HU, MAX_HU), (along, blur, blur))
     strength = _noise_strength(hu, depth_mm, patient.half_depth)
@@ -38,7 +42,7 @@ def acquire(
         hu += lines / lines.std() * (0.4 * level) * (depth_mm > 0)
     for place in metal:
         _streaks(hu, scene, depth_mm, place)
-    return hu
+    return np.asarray(hu)
 
 
 def _table(scene: Scene, depth_mm: Array, patient: Patient) -> None:
@@ -63,32 +67,49 @@ def _grain(noise: np.random.Generator, shape: tuple[int, ...], blur: float) -> A
     return np.asarray(grain / grain.std())
 
 
-def _draw_metal(rng: np.random.Generator, patient: Patient) -> dict[str, Array | float]:
-    """Place one piece of metal (a clip, a lead, a stent) near the liver."""
-    return {
-        "x": rng.uniform(-0.55, 0.3) * patient.half_width,
-        "y": rng.uniform(-0.4, 0.5) * patient.half_depth,
-        "z": -rng.uniform(0.15, 0.85) * patient.liver_height,
-        "height": rng.uniform(12, 30),
-        "strength": rng.uniform(70, 150),
-        "weights": rng.normal(0, 1, 5).astype(np.float32),
-        "angles": rng.uniform(0, 2 * np.pi, 5).astype(np.float32),
-    }
+@dataclass(frozen=True, eq=False)
+class Metal:
+    """A piece of metal (a clip, a lead, a stent) and the rays that leave it.
+
+    Args:
+        centre: `(x, y, z)`.
+        height: how far along z its rays are seen, millimetres.
+        strength: Hounsfield units beside it.
+        weights: one for each of `RAYS`.
+        angles: likewise, radians.
+    """
+
+    centre: Point
+    height: float
+    strength: float
+    weights: Array
+    angles: Array
 
 
-def _streaks(hu: Array, scene: Scene, depth_mm: Array, metal: dict[str, Array | float]) -> None:
+def _draw_metal(rng: np.random.Generator, patient: Patient) -> Metal:
+    """Place one piece near the liver."""
+    x = rng.uniform(-0.55, 0.3) * patient.half_width
+    y = rng.uniform(-0.4, 0.5) * patient.half_depth
+    z = -rng.uniform(0.15, 0.85) * patient.liver_height
+    height, strength = rng.uniform(12, 30), rng.uniform(60, 125)
+    weights, angles = rng.normal(0, 1, len(RAYS)), rng.uniform(0, 2 * np.pi, len(RAYS))
+    return Metal((x, y, z), height, strength, weights.astype(np.float32), angles.astype(np.float32))
+
+
+def _streaks(hu: Array, scene: Scene, depth_mm: Array, metal: Metal) -> None:
     """Add rays that fade with the distance from the metal, bright and dark in turn."""
-    fade = np.exp(-(((scene.z_mm - metal["z"]) / metal["height"]) ** 2))
+    fade = np.exp(-(((scene.z_mm - metal.centre[2]) / metal.height) ** 2))
     touched = np.flatnonzero(fade > 0.02)
     if not len(touched):
         return
-    rows = slice(touched[0], touched[-1] + 1)
-    x, y = scene.x_mm[None, :] - metal["x"], scene.y_mm[:, None] - metal["y"]
+    slices = slice(touched[0], touched[-1] + 1)
+    x, y = scene.x_mm[None, :] - metal.centre[0], scene.y_mm[:, None] - metal.centre[1]
     angle, distance = np.arctan2(y, x), np.hypot(x, y)
-    rays = np.zeros_like(angle)
-    for order, weight, shift in zip((2, 4, 6, 10, 14), metal["weights"], metal["angles"], strict=True):  # type: ignore[arg-type]
-        rays += weight * np.cos(order * angle + shift)
-    rays *= metal["strength"] / (1 + distance / 45)
-    hu[rows] += fade[rows, None, None] * rays * (depth_mm[rows] > 0)
-    core = np.maximum(4.0, 0.75 * scene.pixel_mm)
-    hu[rows][(distance < core)[None] & (fade[rows, None, None] > 0.3)] = 1500
+    rays = sum(
+        weight * np.cos(order * angle + shift)
+        for order, weight, shift in zip(RAYS, metal.weights, metal.angles, strict=True)
+    )
+    rays = rays * metal.strength / (1 + distance / 45)
+    hu[slices] += fade[slices, None, None] * rays * (depth_mm[slices] > 0)
+    core = max(4.0, 0.75 * scene.pixel_mm)
+    hu[slices][(distance < core)[None] & (fade[slices, None, None] > 0.3)] = 1500

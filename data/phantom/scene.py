@@ -15,10 +15,29 @@ Array = NDArray[np.floating[Any]]
 Point = tuple[float, float, float]
 """`(x, y, z)` in millimetres: x to the patient's left, y to the back, z to the head (LPS)."""
 
-WARP_REACH_MM = 28.0
-"""Warped coordinates stay this close to plain ones: a box with this margin holds the whole shape."""
+WARP_REACH_MM = 22.0
+"""Bent coordinates stay this close to straight ones: a box with this margin holds the whole shape."""
 
 AIR_HU = -1000.0
+
+
+@dataclass(frozen=True)
+class Pose:
+    """How the patient lies: turned by `roll` radians about the long axis, and off the centre."""
+
+    roll: float
+    offset_mm: tuple[float, float]
+
+    def to_patient(self, x: Array, y: Array) -> tuple[Array, Array]:
+        """Map scanner coordinates to patient coordinates."""
+        cos, sin = np.cos(self.roll), np.sin(self.roll)
+        x, y = x - self.offset_mm[0], y - self.offset_mm[1]
+        return cos * x + sin * y, cos * y - sin * x
+
+    def to_scanner(self, x: float, y: float) -> tuple[float, float]:
+        """Map patient coordinates to scanner coordinates."""
+        cos, sin = float(np.cos(self.roll)), float(np.sin(self.roll))
+        return cos * x - sin * y + self.offset_mm[0], sin * x + cos * y + self.offset_mm[1]
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,15 +45,16 @@ class Scene:
     """Voxels of one scan, or a box of them, with their patient coordinates.
 
     Args:
-        z_mm: float32 `(slices,)`, plain heights, ascending to the head.
-        y_mm: float32 `(rows,)`.
-        x_mm: float32 `(columns,)`.
-        x: float32 `(slices, rows, columns)`, warped coordinates: where a voxel lies in the patient.
+        z_mm: float32 `(slices,)`, heights in the scanner, ascending to the head.
+        y_mm: float32 `(rows,)`, in the scanner.
+        x_mm: float32 `(columns,)`, in the scanner.
+        x: float32 `(slices, rows, columns)`, where a voxel lies in the patient (turned and bent).
         y: likewise, to the back.
         z: likewise, to the head; 0 is the top of the right dome of the diaphragm.
         hu: float32 `(slices, rows, columns)`, painted in place.
         labels: uint8 `(slices, rows, columns)`, painted in place.
         pixel_mm: the width of the soft edge.
+        pose: how the patient lies.
     """
 
     z_mm: Array
@@ -46,14 +66,16 @@ class Scene:
     hu: Array
     labels: NDArray[np.uint8]
     pixel_mm: float
+    pose: Pose
 
     def near(self, centre: Point, reach_mm: float) -> "tuple[Scene, tuple[slice, slice, slice]]":
         """Return the box around a point, painting into the same voxels, and its index; it may be empty."""
+        x, y = self.pose.to_scanner(centre[0], centre[1])
         reach_mm = reach_mm + WARP_REACH_MM
         box = (
             _window(self.z_mm, centre[2], reach_mm),
-            _window(self.y_mm, centre[1], reach_mm),
-            _window(self.x_mm, centre[0], reach_mm),
+            _window(self.y_mm, y, reach_mm),
+            _window(self.x_mm, x, reach_mm),
         )
         part = replace(
             self,
