@@ -218,13 +218,13 @@ def _quartiles(spread: HuSpread) -> tuple[float, ...]:
 
 def _image_digest(hu: NDArray[np.int16], grid: Grid) -> str:
     digest = hashlib.sha256(np.round(np.nan_to_num(grid.spacing_mm), 4).tobytes())
-    digest.update(np.ascontiguousarray(hu, "<i2"))
+    digest.update(np.ascontiguousarray(hu, "<i2").data)
     return digest.hexdigest()
 
 
 def _label_digest(labels: NDArray[np.uint8], organs: tuple[str, ...]) -> str:
     digest = hashlib.sha256(repr(organs).encode())
-    digest.update(np.ascontiguousarray(labels))
+    digest.update(np.ascontiguousarray(labels).data)
     return digest.hexdigest()
 
 

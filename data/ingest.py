@@ -5,7 +5,7 @@ Running the same ingest again changes nothing, completes what was interrupted an
 """
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -144,7 +144,9 @@ def _find_source(store: Store, digest: str) -> Entry | None:
     return None
 
 
-def _settle(writer: Writer, request: CaseRequest, result: _Built | DataError, replace_changed: bool) -> Outcome:
+def _settle(
+    writer: Writer, request: CaseRequest, result: _Built | DataError, replace_changed: bool
+) -> Outcome:
     if isinstance(result, DataError):
         if result.code == "DISK_FULL":
             raise result
@@ -180,7 +182,9 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool) -> str:
             return "replaced"
         raise DataError("CHANGED", "a series that is stored with other pixels, another mask or other options",
                         "the same content as before", "pass --replace to put it in place of the old")  # fmt: skip
-    twins = [other.facts for other in writer.entries.values() if other.facts.image_digest == facts.image_digest]
+    twins = [
+        other.facts for other in writer.entries.values() if other.facts.image_digest == facts.image_digest
+    ]
     if not twins:
         return "taken"
     if any(twin.label_digest == facts.label_digest for twin in twins):

@@ -93,9 +93,11 @@ def run_isolated(
 def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
     nearest = min(job.deadline for job in running.values())
     ready = wait(list(running), timeout=max(0.0, nearest - time.monotonic()))
-    late = [receiver for receiver, job in running.items() if job.deadline <= time.monotonic()]
-    for receiver in {*ready, *late}:
-        job = running.pop(receiver)  # type: ignore[index]
+    now = time.monotonic()
+    for receiver, job in list(running.items()):
+        if receiver not in ready and job.deadline > now:
+            continue
+        del running[receiver]
         result = _receive(receiver, job) if receiver in ready else _stopped("TIMEOUT", "took too long")
         receiver.close()
         job.process.kill()
@@ -103,7 +105,7 @@ def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
         yield job.number, result
 
 
-def _receive(receiver: Any, job: _Running) -> Any:
+def _receive(receiver: Connection, job: _Running) -> Any:
     try:
         return receiver.recv()
     except EOFError:

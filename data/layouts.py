@@ -85,7 +85,9 @@ def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
             columns = tuple(reader.fieldnames or ())
             rows = list(reader)
     except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _manifest_error(f"a manifest that cannot be read ({type(error).__name__})", "a CSV file", path) from None
+        raise _manifest_error(
+            f"a manifest that cannot be read ({type(error).__name__})", "a CSV file", path
+        ) from None
     missing = [name for name in ("ct", "mask") if name not in columns]
     unknown = [name for name in columns if name not in COLUMNS]
     if missing or unknown:
@@ -147,20 +149,27 @@ def _dataset_rules(path: Path) -> tuple[OrganRule, ...]:
 
 
 def _ircadb(root: Path) -> list[CaseRequest]:
-    homes = [home for home in _homes(root) if (home / "PATIENT_DICOM").is_dir() and (home / "MASKS_DICOM").is_dir()]
-    return [CaseRequest(home / "PATIENT_DICOM", home / "MASKS_DICOM", (OrganRule("liver"),)) for home in homes]
+    homes = [
+        home for home in _homes(root) if (home / "PATIENT_DICOM").is_dir() and (home / "MASKS_DICOM").is_dir()
+    ]
+    return [
+        CaseRequest(home / "PATIENT_DICOM", home / "MASKS_DICOM", (OrganRule("liver"),)) for home in homes
+    ]
 
 
 def _chaos(root: Path) -> list[CaseRequest]:
     homes = [home for home in _homes(root) if (home / "DICOM_anon").is_dir() and (home / "Ground").is_dir()]
     # The organisers pair the n-th image with the n-th mask, both in the order of their file names.
     return [
-        CaseRequest(home / "DICOM_anon", home / "Ground", (OrganRule("liver"),), png_order="file") for home in homes
+        CaseRequest(home / "DICOM_anon", home / "Ground", (OrganRule("liver"),), png_order="file")
+        for home in homes
     ]
 
 
 def _totalsegmentator(root: Path) -> list[CaseRequest]:
-    homes = [home for home in _homes(root) if (home / "ct.nii.gz").is_file() and (home / "segmentations").is_dir()]
+    homes = [
+        home for home in _homes(root) if (home / "ct.nii.gz").is_file() and (home / "segmentations").is_dir()
+    ]
     rules = (
         OrganRule("liver", ("liver",)),
         OrganRule("kidney", ("kidney_left", "kidney_right")),

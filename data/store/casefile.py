@@ -48,7 +48,9 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
     Raises:
         DataError: what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
     """
-    crc = np.array([[zlib.crc32(i), zlib.crc32(m)] for i, m in zip(arrays.image, arrays.mask, strict=True)], "u4")
+    crc = np.array(
+        [[zlib.crc32(i), zlib.crc32(m)] for i, m in zip(arrays.image, arrays.mask, strict=True)], "u4"
+    )
     positive = count_positive(arrays.mask, len(facts.organs))
     tables = (crc, arrays.depth_mm.astype("f8"), positive)
     shares = tuple((positive > 0).sum(axis=0).tolist())
@@ -83,7 +85,7 @@ def _write_mask(file: h5py.File, mask: NDArray[np.uint8]) -> None:
     options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1}
     dataset = file.create_dataset("mask", shape=shape, dtype="u1", **options).id
     for number, plane in enumerate(mask):
-        dataset.write_direct_chunk((number, 0, 0), zlib.compress(np.ascontiguousarray(plane), 1))
+        dataset.write_direct_chunk((number, 0, 0), zlib.compress(plane.tobytes(), 1))
 
 
 def count_positive(mask: NDArray[np.uint8], organs: int) -> NDArray[np.int32]:
@@ -98,7 +100,7 @@ def count_positive(mask: NDArray[np.uint8], organs: int) -> NDArray[np.int32]:
 def _tables_crc(*tables: NDArray[np.generic]) -> int:
     crc = 0
     for table in tables:
-        crc = zlib.crc32(np.ascontiguousarray(table), crc)
+        crc = zlib.crc32(table.tobytes(), crc)
     return crc
 
 
@@ -122,7 +124,9 @@ def check_case(content: memoryview | bytes) -> Entry:
     except DataError:
         raise
     except Exception as error:  # HDF5 raises anything on damaged files
-        raise damaged(f"a case file that does not agree with its checksums ({type(error).__name__})") from None
+        raise damaged(
+            f"a case file that does not agree with its checksums ({type(error).__name__})"
+        ) from None
     return seal(facts, content, image_range)
 
 
@@ -173,7 +177,12 @@ def chunk_table(dataset: h5py.Dataset, *, filtered: bool = False) -> NDArray[np.
     slices, rows, columns = dataset.shape
     if dataset.chunks != (1, rows, columns) or (dataset.compression and not filtered):
         return None
-    if dataset.shuffle or dataset.fletcher32 or dataset.scaleoffset or dataset.compression not in (None, "gzip"):
+    if (
+        dataset.shuffle
+        or dataset.fletcher32
+        or dataset.scaleoffset
+        or dataset.compression not in (None, "gzip")
+    ):
         return None
     table = np.full((slices, 2), -1, np.int64)
 

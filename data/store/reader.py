@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from kerasbalance.data.store.casefile import chunk_table, damaged, open_case
 from kerasbalance.data.store.facts import Entry
 
-
 MAX_MAPS = 512
 
 
@@ -58,7 +57,9 @@ class CaseReader:
             with self._path.open("rb") as file:
                 opened = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise damaged(f"a case file that cannot be opened ({type(error).__name__})", where=where) from None
+            raise damaged(
+                f"a case file that cannot be opened ({type(error).__name__})", where=where
+            ) from None
         if len(opened) != self._entry.size:
             raise damaged(f"a case file of {len(opened)} bytes instead of {self._entry.size}", where=where)
         return opened
@@ -95,7 +96,7 @@ class CaseReader:
             pixels = self._plane[0] * self._plane[1]
             plane = np.frombuffer(self.map, "<i2", pixels, int(self._images[number, 0])).reshape(self._plane)
         if not self._checked[number]:
-            if zlib.crc32(np.ascontiguousarray(plane)) != self._crc[number, 0]:
+            if zlib.crc32(plane.tobytes()) != self._crc[number, 0]:
                 place = f"slice {number + 1} of case {self._entry.facts.key[:8]}"
                 raise damaged("a slice with changed pixels", where=place)
             self._checked[number] = True
@@ -109,7 +110,11 @@ class CaseReader:
                 return plane
         offset, size = self._masks[number].tolist()
         stored = memoryview(self.map)[offset : offset + size]
-        plain = stored if self._masks_are_raw else zlib.decompress(stored, bufsize=self._plane[0] * self._plane[1])
+        plain = (
+            stored
+            if self._masks_are_raw
+            else zlib.decompress(stored, bufsize=self._plane[0] * self._plane[1])
+        )
         return np.frombuffer(plain, np.uint8).reshape(self._plane)
 
 

@@ -12,6 +12,7 @@ from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
 
+
 class SliceStore:
     """A store opened for reading: cases, slices, and sources of batches.
 
@@ -184,7 +185,9 @@ class StoreSource:
         x = np.empty((len(refs), *self.plane, 1), np.int16)
         y = np.zeros((len(refs), *self.plane, 1), np.uint8)
         numbers = self.store.case_of(refs)
-        for i, (number, ref, code) in enumerate(zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)):
+        for i, (number, ref, code) in enumerate(
+            zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)
+        ):
             self._read_one(number, ref - int(self.store.first_ref[number]), code, x[i, ..., 0], y[i, ..., 0])
         return x, y
 

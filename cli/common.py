@@ -1,0 +1,118 @@
+"""What the commands share: errors without tracebacks, exit codes, tables, options."""
+
+import contextlib
+import functools
+import json
+import signal
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from pathlib import Path
+from types import FrameType
+from typing import Any, NoReturn
+
+import click
+
+DONE, FAILED, PARTLY = 0, 1, 3
+CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
+
+Command = Callable[..., Any]
+
+
+class Interrupted(KeyboardInterrupt):
+    """SIGINT or SIGTERM; carries the exit code."""
+
+    def __init__(self, code: int) -> None:
+        super().__init__()
+        self.code = code
+
+
+@contextlib.contextmanager
+def interruptible() -> Iterator[None]:
+    """Turn Ctrl-C and SIGTERM into `Interrupted` inside the block."""
+
+    def stop(number: int, frame: FrameType | None) -> NoReturn:
+        raise Interrupted(128 + number)
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def reports_errors(command: Command) -> Command:
+    """Show a refusal as one line and exit 1 (2 for wrong usage); `--debug` shows the traceback instead."""
+
+    @click.option(
+        "--show-paths", is_flag=True, help="Name files in messages; paths may tell who a patient is."
+    )
+    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @functools.wraps(command)
+    def wrapped(*args: Any, show_paths: bool, debug: bool, **options: Any) -> Any:
+        from kerasbalance.data.errors import DataError
+
+        try:
+            return command(*args, show_paths=show_paths, **options)
+        except DataError as error:
+            if debug:
+                raise
+            message = error.message(show_path=show_paths)
+            raise (click.UsageError if error.code == "USAGE" else click.ClickException)(message) from None
+        except OSError as error:
+            if debug or isinstance(error, BrokenPipeError):
+                raise
+            place = f" {error.filename}" if show_paths and error.filename else ""
+            raise click.ClickException(f"{error.strerror or type(error).__name__}{place}") from None
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception as error:
+            if debug:
+                raise
+            raise click.ClickException(
+                f"INTERNAL: an unforeseen {type(error).__name__}; run again with --debug and report what it shows"
+            ) from None
+
+    return wrapped
+
+
+def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
+    """Lay out rows in columns; numbers to the right."""
+    cells = [[str(cell) for cell in row] for row in rows]
+    widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
+    right = [bool(cells) and all(_is_number(row[n]) for row in cells) for n in range(len(headers))]
+    lines = [
+        "  ".join(
+            c.rjust(w) if r else c.ljust(w) for c, w, r in zip(row, widths, right, strict=True)
+        ).rstrip()
+        for row in [list(headers), *cells]
+    ]
+    return "\n".join(lines)
+
+
+def _is_number(text: str) -> bool:
+    return text.replace(".", "", 1).replace("%", "").strip().isdigit() or text in ("", "-")
+
+
+def print_json(value: object) -> None:
+    """Print a value for a program to read."""
+    click.echo(json.dumps(value, indent=1, allow_nan=False))
+
+
+def progress(length: int, label: str) -> Any:
+    """Return a progress bar on stderr that is hidden where nobody watches."""
+    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+
+
+def store_argument(command: Command) -> Command:
+    """Add the argument STORE."""
+    return click.argument("store", type=click.Path(path_type=Path))(command)
+
+
+key_file_option = click.option(
+    "--key-file",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="The secret that keys are made with; made if missing. Default: kerasbalance/secret.key in your "
+    "configuration folder.",
+)
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")

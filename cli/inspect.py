@@ -1,0 +1,143 @@
+"""`kerasbalance inspect`: what is there, and what would be refused; nothing is written."""
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kerasbalance.cli.common import CONTEXT, FAILED, json_option, print_json, progress, reports_errors, table
+from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table
+
+if TYPE_CHECKING:
+    from kerasbalance.data.case import CaseOptions
+    from kerasbalance.data.ingest import Outcome
+    from kerasbalance.data.layouts import Layout
+    from kerasbalance.data.survey import Survey
+
+
+@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance inspect data/")
+@click.argument("source", metavar="[SRC]", required=False, type=click.Path(path_type=Path))
+@json_option
+@reports_errors
+@case_options
+def inspect(
+    source: Path | None,
+    find_layout: "Callable[[], Layout]",
+    options: "CaseOptions",
+    jobs: int,
+    as_json: bool,
+    show_paths: bool,
+) -> None:
+    """List series, masks and problems; write nothing.
+
+    Takes what ingest takes and reads the cases just as it would. Exits 1 if anything would be refused.
+    """
+    survey = _survey(source, options)
+    layout = _recognised(find_layout)
+    outcomes = _examine(layout, options, jobs)
+    if as_json:
+        print_json(_plain(survey, layout, outcomes, show_paths))
+    else:
+        _show(survey, layout, outcomes, show_paths)
+    problems = any(row.problems for row in survey.series) or bool(survey.errors) if survey else False
+    if problems or any(outcome.error is not None for outcome in outcomes):
+        raise SystemExit(FAILED)
+
+
+def _recognised(find_layout: "Callable[[], Layout]") -> "Layout | None":
+    from kerasbalance.data.errors import DataError
+
+    try:
+        return find_layout()
+    except DataError as error:
+        if error.code != "UNKNOWN_LAYOUT":
+            raise
+        return None
+
+
+def _survey(source: Path | None, options: "CaseOptions") -> "Survey | None":
+    from kerasbalance.data.survey import survey_folder
+
+    return survey_folder(source, options.allow) if source is not None and source.is_dir() else None
+
+
+def _examine(layout: "Layout | None", options: "CaseOptions", jobs: int) -> "list[Outcome]":
+    from kerasbalance.data.ingest import examine
+    from kerasbalance.data.store import Pseudonyms
+
+    if layout is None:
+        return []
+    with tempfile.TemporaryDirectory() as folder, progress(len(layout.requests), "Reading") as bar:
+        pseudonyms = Pseudonyms.load(Path(folder) / "throw-away.key")
+        outcomes = []
+        for outcome in examine(layout.requests, pseudonyms, options, jobs=jobs):
+            outcomes.append(outcome)
+            bar.update(1)
+    order = {request.where: number for number, request in enumerate(layout.requests)}
+    return sorted(outcomes, key=lambda outcome: order[outcome.request.where])
+
+
+def _show(
+    survey: "Survey | None", layout: "Layout | None", outcomes: "list[Outcome]", show_paths: bool
+) -> None:
+    if survey is not None and (survey.series or survey.others or survey.errors):
+        _show_survey(survey, show_paths)
+    if layout is None:
+        click.echo("no masks found: ingest needs --mask, --manifest or a known layout")
+        return
+    click.echo(f"\n{layout.name}: {len(layout.requests)} cases")
+    click.echo(outcome_table(outcomes, show_paths=show_paths))
+    for line in outcome_messages(outcomes, show_paths=show_paths):
+        click.echo(line)
+
+
+def _show_survey(survey: "Survey", show_paths: bool) -> None:
+    rows = [
+        [
+            row.number, row.images, f"{row.rows} x {row.columns}",
+            " x ".join(f"{value:g}" for value in row.spacing_mm),
+            ", ".join(problem.code for problem in row.problems) or "ok",
+            *([row.folder] if show_paths else []),
+        ]
+        for row in survey.series
+    ]  # fmt: skip
+    headers = ["series", "images", "size", "spacing mm", "problems", *(["folder"] if show_paths else [])]
+    click.echo(table(headers, rows))
+    for modality, count in survey.others.items():
+        click.echo(f"also {count} DICOM files of modality {modality}")
+    for note in survey.notes:
+        click.echo(f"note     {note.code}: {note.text}")
+    for row in survey.series:
+        for note in row.notes:
+            click.echo(f"note     series {row.number}: {note.code}: {note.text}")
+    problems = [problem for row in survey.series for problem in row.problems]
+    for error in dict.fromkeys([*problems, *survey.errors]):
+        click.echo(f"refused  {error.message(show_path=show_paths)}")
+
+
+def _plain(
+    survey: "Survey | None", layout: "Layout | None", outcomes: "list[Outcome]", show_paths: bool
+) -> dict[str, Any]:
+    plain: dict[str, Any] = {"layout": layout.name if layout else None}
+    plain["cases"] = [outcome_json(outcome, show_paths=show_paths) for outcome in outcomes]
+    if survey is not None:
+        plain["series"] = [
+            {
+                "number": row.number,
+                "images": row.images,
+                "rows": row.rows,
+                "columns": row.columns,
+                "spacing_mm": row.spacing_mm,
+                "notes": [asdict(note) for note in row.notes],
+                "problems": [problem.message(show_path=show_paths) for problem in row.problems],
+                **({"folder": str(row.folder)} if show_paths else {}),
+            }
+            for row in survey.series
+        ]
+        plain["other_dicom"] = survey.others
+        plain["notes"] = [asdict(note) for note in survey.notes]
+        plain["errors"] = [error.message(show_path=show_paths) for error in survey.errors]
+    return plain

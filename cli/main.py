@@ -1,0 +1,23 @@
+"""`kerasbalance`: the command line."""
+
+import click
+
+from kerasbalance.cli.common import CONTEXT
+from kerasbalance.cli.demo import demo
+from kerasbalance.cli.info import info, verify
+from kerasbalance.cli.ingest import ingest
+from kerasbalance.cli.inspect import inspect
+from kerasbalance.cli.phantom import phantom
+
+
+@click.group(context_settings=CONTEXT, epilog="Example:  kerasbalance demo")
+@click.version_option(package_name="kerasbalance")
+def main() -> None:
+    """Train 2D segmentation models from CT on a balanced set of slices.
+
+    Not a medical device.
+    """
+
+
+for _command in (inspect, ingest, info, verify, phantom, demo):
+    main.add_command(_command)

@@ -1,0 +1,128 @@
+"""The options with which `inspect` and `ingest` name cases, and how they show what became of them."""
+
+import functools
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kerasbalance.cli.common import Command, table
+
+if TYPE_CHECKING:
+    from kerasbalance.data.case import CaseOptions
+    from kerasbalance.data.ingest import Outcome
+    from kerasbalance.data.layouts import Layout
+
+_PATH = click.Path(path_type=Path)
+
+_OPTIONS = (
+    click.option("--mask", type=_PATH, help="Mask of the one case that SRC is: file or folder."),
+    click.option("--manifest", type=_PATH, help="CSV with the columns ct, mask and, if wanted, case, patient, "
+                 "labels; SRC is not needed then."),
+    click.option("--label", "labels", multiple=True, metavar="ORGAN=VALUES",
+                 help="Which mask values mean an organ: liver=5,6 or liver=ROI name; a two-valued mask needs only "
+                 "the organ. May be repeated."),
+    click.option("--patient", default="", help="Patient of the one case, where the CT does not say."),
+    click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them."),
+    click.option("--png-order", type=click.Choice(["z-ascending", "z-descending", "file"]),
+                 help="How PNG masks follow each other: by height, or file by file as the CT's names."),
+    click.option("--resample-mask", is_flag=True, help="Map a mask of another grid by position (nearest voxel)."),
+    click.option("--crop", type=int, metavar="N", help="Cut the central N x N pixels out of each slice."),
+    click.option("--resize", type=int, metavar="N", help="Resample each slice to N x N pixels (after --crop)."),
+    click.option("--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas: gap, "
+                 "tilt, nonaxial, single, burned-in, frame-of-reference. Recorded in the case."),
+    click.option("--jobs", type=click.IntRange(min=1), help="Cases read at a time. Default: the usable cores."),
+)  # fmt: skip
+
+
+def case_options(command: Command) -> Command:
+    """Add the options that name cases; the command gets `find_layout`, `options` and `jobs` instead of them."""
+
+    @functools.wraps(command)
+    def wrapped(source: Path | None, **given: Any) -> Any:
+        from kerasbalance.data.isolate import usable_cores
+
+        jobs = given.pop("jobs") or usable_cores()
+        options = _case_options(given)
+        find_layout = _layout_finder(source, given)
+        return command(source, find_layout=find_layout, options=options, jobs=jobs, **given)
+
+    for option in reversed(_OPTIONS):
+        wrapped = option(wrapped)
+    return wrapped
+
+
+def _case_options(given: dict[str, Any]) -> "CaseOptions":
+    from kerasbalance.data.case import CaseOptions
+
+    return CaseOptions(
+        allow=frozenset(name.strip() for name in given.pop("allow").split(",") if name.strip()),
+        resample_mask=given.pop("resample_mask"),
+        crop=given.pop("crop"),
+        resize=given.pop("resize"),
+        keep_uids=given.pop("keep_uids", False),
+    )
+
+
+def _layout_finder(source: Path | None, given: dict[str, Any]) -> "Callable[[], Layout]":
+    from kerasbalance.data.case import CaseRequest
+    from kerasbalance.data.labels import check_rules, parse_rule
+    from kerasbalance.data.layouts import Layout, find_cases, read_manifest
+
+    mask, manifest = given.pop("mask"), given.pop("manifest")
+    one_case = {name: given.pop(name) for name in ("series", "patient", "png_order")}
+    rules = tuple(parse_rule(text) for text in given.pop("labels"))
+    check_rules(rules)
+    if mask is None and any(one_case.values()):
+        raise click.UsageError("--series, --patient and --png-order describe one case: they need --mask")
+    if manifest is not None:
+        if source is not None or mask is not None:
+            raise click.UsageError("--manifest names the cases: leave out SRC and --mask")
+        return lambda: read_manifest(manifest, rules)
+    if source is None:
+        raise click.UsageError("name SRC or --manifest")
+    if mask is not None:
+        return lambda: Layout("one case", (CaseRequest(source, mask, rules, **one_case),))
+    return lambda: find_cases(source, rules)
+
+
+def outcome_table(outcomes: Sequence["Outcome"], *, show_paths: bool) -> str:
+    """Lay out what became of each case."""
+    headers = ["case", "status", "slices", "size", "positive slices", "remarks"]
+    rows: list[list[object]] = []
+    for outcome in outcomes:
+        facts, request = outcome.facts, outcome.request
+        name = str(request.ct) if show_paths else request.where.removeprefix("case ")
+        if facts is None:
+            rows.append([name, outcome.status, "", "", "", outcome.error.code if outcome.error else ""])
+            continue
+        organs = ", ".join(f"{o} {n}" for o, n in zip(facts.organs, facts.positive_slices, strict=True))
+        remarks = ", ".join(dict.fromkeys(note.code for note in facts.notes))
+        rows.append([name, outcome.status, facts.slices, f"{facts.rows} x {facts.columns}", organs, remarks])
+    return table(headers, rows)
+
+
+def outcome_messages(outcomes: Sequence["Outcome"], *, show_paths: bool) -> list[str]:
+    """Return a line for each refusal and for each warning."""
+    lines = []
+    for outcome in outcomes:
+        if outcome.error is not None:
+            lines.append(f"refused  {outcome.error.message(show_path=show_paths)}")
+        for note in outcome.facts.warnings if outcome.facts else ():
+            lines.append(f"WARNING  {outcome.request.where}: {note.code}: {note.text}")
+    return lines
+
+
+def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:
+    """Return an outcome as plain values."""
+    error = outcome.error
+    plain: dict[str, Any] = {"case": outcome.request.where, "status": outcome.status}
+    if show_paths:
+        plain |= {"ct": str(outcome.request.ct), "mask": str(outcome.request.mask)}
+    if error is not None:
+        plain["error"] = {"code": error.code, "message": error.message(show_path=show_paths)}
+    if outcome.facts is not None:
+        plain["facts"] = asdict(outcome.facts)
+    return plain
