@@ -13,7 +13,7 @@ import numpy as np
 
 from kerasbalance.data.phantom.case import LABELS, case_patient, make_case
 from kerasbalance.data.phantom.ct_series import make_ct_series, write_ct_series
-from kerasbalance.data.phantom.identity import Identity
+from kerasbalance.data.phantom.identity import CaseIdentity
 from kerasbalance.data.phantom.mask_files import NAMES, write_nifti, write_seg
 from kerasbalance.data.phantom.patient import HARD_KINDS
 from kerasbalance.data.phantom.rtstruct import write_rtstruct
@@ -37,7 +37,7 @@ class PlannedCase:
         mask_format: `"seg"`, `"rtstruct"` or `"nifti"`.
     """
 
-    identity: Identity
+    identity: CaseIdentity
     kinds: tuple[str, ...]
     mask_format: str
 
@@ -77,7 +77,7 @@ def plan_cases(
     contours, niftis = round(rtstruct_share * cases), round(nifti_share * cases)
     for rank, number in enumerate(order[: contours + niftis]):
         formats[number] = "rtstruct" if rank < contours else "nifti"
-    return tuple(PlannedCase(Identity(seed, n, size), kinds[n], formats[n]) for n in range(cases))
+    return tuple(PlannedCase(CaseIdentity(seed, n, size), kinds[n], formats[n]) for n in range(cases))
 
 
 def _check(cases: int, seed: int, shares: dict[str, float]) -> None:

@@ -12,12 +12,12 @@ from pydicom.dataset import FileDataset
 from pydicom.uid import CTImageStorage
 
 from kerasbalance.data.phantom.case import LOWEST_HU, PhantomCase
-from kerasbalance.data.phantom.identity import DATE, TIME, Identity, common_header, file_meta
+from kerasbalance.data.phantom.identity import DATE, TIME, CaseIdentity, common_header, file_meta
 
 _CONTRAST = {"portal": "iodine, portal venous", "arterial": "iodine, arterial"}
 
 
-def make_ct_series(case: PhantomCase, identity: Identity) -> list[FileDataset]:
+def make_ct_series(case: PhantomCase, identity: CaseIdentity) -> list[FileDataset]:
     """Make the datasets of a series, in the order of the slices (ascending to the head).
 
     InstanceNumber counts from the head, as scanners do. Pixels are unsigned, 12 bit, intercept -1024.
@@ -33,7 +33,7 @@ def write_ct_series(datasets: list[FileDataset], folder: Path, seed: int) -> Non
         dataset.save_as(folder / f"IM{name:04d}.dcm", enforce_file_format=True)
 
 
-def _slice(case: PhantomCase, identity: Identity, number: int, pixels: NDArray[np.int16]) -> FileDataset:
+def _slice(case: PhantomCase, identity: CaseIdentity, number: int, pixels: NDArray[np.int16]) -> FileDataset:
     uid = identity.uid("ct", number)
     dataset = FileDataset(
         "", common_header(identity, "CT", 1, "Abdomen"), file_meta=file_meta(CTImageStorage, uid)
@@ -52,7 +52,7 @@ def _slice(case: PhantomCase, identity: Identity, number: int, pixels: NDArray[n
     return dataset
 
 
-def _add_plane(dataset: FileDataset, case: PhantomCase, identity: Identity, number: int) -> None:
+def _add_plane(dataset: FileDataset, case: PhantomCase, identity: CaseIdentity, number: int) -> None:
     """Frame of reference, position, orientation and spacing (PS3.3 section C.7.6.2)."""
     between, row, column = case.spacing_mm
     x, y, z = case.origin_mm

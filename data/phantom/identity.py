@@ -13,7 +13,7 @@ IMPLEMENTATION_NAME = "KBPHANTOM"
 
 
 @dataclass(frozen=True)
-class Identity:
+class CaseIdentity:
     """Who a synthetic case is.
 
     Args:
@@ -53,7 +53,7 @@ def file_meta(sop_class: str, instance_uid: str) -> FileMetaDataset:
     return meta
 
 
-def common_header(identity: Identity, modality: str, series_number: int, description: str) -> Dataset:
+def common_header(identity: CaseIdentity, modality: str, series_number: int, description: str) -> Dataset:
     """Make what all objects of a case share: patient, study, series and equipment modules."""
     header = Dataset()
     header.SpecificCharacterSet = "ISO_IR 192"

@@ -17,7 +17,7 @@ from kerasbalance.data.phantom.identity import (
     IMPLEMENTATION_UID,
     MANUFACTURER,
     TIME,
-    Identity,
+    CaseIdentity,
 )
 
 NAMES = {"liver": "Liver", "spleen": "Spleen", "kidney_left": "Left kidney", "kidney_right": "Right kidney"}
@@ -40,7 +40,7 @@ def lps_affine(case: PhantomCase) -> np.ndarray[tuple[int, int], np.dtype[np.flo
     return matrix
 
 
-def write_seg(case: PhantomCase, source: list[FileDataset], identity: Identity, path: Path) -> None:
+def write_seg(case: PhantomCase, source: list[FileDataset], identity: CaseIdentity, path: Path) -> None:
     """Write the masks as one DICOM SEG (BINARY) with four segments that refer to the CT series.
 
     Reference:
@@ -81,7 +81,7 @@ def _segment(organ: str, number: int) -> highdicom.seg.SegmentDescription:
     )
 
 
-def _fix_stamps(seg: Dataset, identity: Identity) -> None:
+def _fix_stamps(seg: Dataset, identity: CaseIdentity) -> None:
     """Replace the clock and the random UIDs that highdicom puts in."""
     for element in seg.iterall():
         if element.VR == "DA" and element.value:

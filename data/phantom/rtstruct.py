@@ -13,7 +13,7 @@ from pydicom.uid import RTStructureSetStorage
 from skimage.measure import find_contours
 
 from kerasbalance.data.phantom.case import LABELS, PhantomCase
-from kerasbalance.data.phantom.identity import DATE, TIME, Identity, common_header, file_meta
+from kerasbalance.data.phantom.identity import DATE, TIME, CaseIdentity, common_header, file_meta
 from kerasbalance.data.phantom.mask_files import NAMES
 
 # Detached Study Management, retired, yet the reference that PS3.3 section C.8.8.5 asks for.
@@ -41,7 +41,7 @@ def outlines(mask: NDArray[np.bool_]) -> list[NDArray[np.float64]]:
     return [contour[:-1] - 1 for contour in find_contours(padded, 0.5)]
 
 
-def write_rtstruct(case: PhantomCase, source: list[FileDataset], identity: Identity, path: Path) -> None:
+def write_rtstruct(case: PhantomCase, source: list[FileDataset], identity: CaseIdentity, path: Path) -> None:
     """Write the masks as an RTSTRUCT with four ROIs that refer to the CT series."""
     uid = identity.uid("rtstruct")
     meta = file_meta(RTStructureSetStorage, uid)
@@ -68,7 +68,7 @@ def _image_reference(source: FileDataset) -> Dataset:
     return reference
 
 
-def _frame_of_reference(source: list[FileDataset], identity: Identity) -> Dataset:
+def _frame_of_reference(source: list[FileDataset], identity: CaseIdentity) -> Dataset:
     series = Dataset()
     series.SeriesInstanceUID = source[0].SeriesInstanceUID
     series.ContourImageSequence = [_image_reference(dataset) for dataset in source]
@@ -82,7 +82,7 @@ def _frame_of_reference(source: list[FileDataset], identity: Identity) -> Datase
     return frame
 
 
-def _roi(organ: str, number: int, identity: Identity) -> Dataset:
+def _roi(organ: str, number: int, identity: CaseIdentity) -> Dataset:
     roi = Dataset()
     roi.ROINumber = number
     roi.ReferencedFrameOfReferenceUID = identity.uid("frame of reference")
