@@ -1,6 +1,7 @@
 """DICOM files as untrusted input: bounded, silent, and with no exception but `DataError`."""
 
 import hashlib
+import logging
 import struct
 import warnings
 from collections.abc import Iterator
@@ -38,16 +39,19 @@ def is_dicom(head: bytes) -> bool:
 
 @contextmanager
 def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings, which quote values, and its checks of values that are not used."""
-    settings = pydicom.config.settings
-    before = settings.reading_validation_mode
-    settings.reading_validation_mode = pydicom.config.IGNORE
+    """Silence pydicom's warnings and log, which quote values, and its checks of values that are not used.
+
+    The settings are the process's: they hold for other threads as well while the context is open.
+    """
+    settings, log = pydicom.config.settings, logging.getLogger("pydicom")
+    before = settings.reading_validation_mode, log.disabled
+    settings.reading_validation_mode, log.disabled = pydicom.config.IGNORE, True
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             yield
     finally:
-        settings.reading_validation_mode = before
+        settings.reading_validation_mode, log.disabled = before
 
 
 def read_header(path: Path, tags: list[str]) -> pydicom.Dataset:
@@ -59,7 +63,6 @@ def read_header(path: Path, tags: list[str]) -> pydicom.Dataset:
     with (
         open_regular(path, max_bytes=MAX_DICOM_BYTES) as file,
         malformed("a DICOM file", path),
-        quiet_pydicom(),
     ):
         _refuse_deflated(file.read(HEAD_BYTES), path)
         file.seek(0)
@@ -77,7 +80,7 @@ def read_dicom(path: Path) -> tuple[pydicom.Dataset, str]:
     """
     content = read_regular(path, max_bytes=MAX_DICOM_BYTES)
     _refuse_deflated(content[:HEAD_BYTES], path)
-    with malformed("a DICOM file", path), quiet_pydicom():
+    with malformed("a DICOM file", path):
         dataset = pydicom.dcmread(BytesIO(content), force=True)
         if not len(dataset):
             raise ValueError("empty")

@@ -10,6 +10,7 @@ from kerasbalance.data.masks.dicom_files import (
     SEGMENTATION,
     STRUCTURE_SET,
     is_dicom,
+    quiet_pydicom,
     read_header,
 )
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
@@ -20,7 +21,7 @@ from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.nifti import is_nifti
-from kerasbalance.data.source_files import Listing, list_folder, open_regular
+from kerasbalance.data.source_files import Listing, list_folder, malformed, open_regular
 from kerasbalance.data.volume import Volume
 
 HEAD_BYTES = 4096
@@ -71,7 +72,8 @@ def read_mask(
     path = Path(path)
     request = Request(volume, rules, resample, png_order, allow)
     try:
-        return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
+        with quiet_pydicom():
+            return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
     except DataError as error:
         if error.path is None:
             error.path = path
@@ -175,10 +177,11 @@ def _kind(path: Path) -> str | None:
 
 def _sop_class(path: Path) -> str:
     header = read_header(path, ["SOPClassUID", "Modality"])
-    meta = getattr(header, "file_meta", None)
-    declared = str(header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else "") or "")
-    by_modality = {"SEG": SEGMENTATION, "RTSTRUCT": STRUCTURE_SET}
-    return declared or by_modality.get(str(header.get("Modality") or ""), "")
+    with malformed("a DICOM file", path):
+        meta = getattr(header, "file_meta", None)
+        declared = header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else None)
+        by_modality = {"SEG": SEGMENTATION, "RTSTRUCT": STRUCTURE_SET}
+        return str(declared or by_modality.get(str(header.get("Modality") or ""), ""))
 
 
 def _nifti_stem(path: Path) -> str:

@@ -14,7 +14,7 @@ import pydicom
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.geometry import Array, Grid
 from kerasbalance.data.labels import SNOMED
-from kerasbalance.data.masks.dicom_files import quiet_pydicom, read_dicom
+from kerasbalance.data.masks.dicom_files import read_dicom
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.polygons import fill_even_odd
@@ -43,10 +43,10 @@ def read_rtstruct(path: Path, request: Request) -> Mask:
             on this CT's slices (`GEOMETRY`, `FRAME_OF_REFERENCE`), or no ROI for the rules (`LABEL_NAME`).
     """
     dataset, digest = read_dicom(path)
-    with malformed("the ROI list of an RTSTRUCT", path), quiet_pydicom():
+    with malformed("the ROI list of an RTSTRUCT", path):
         structures = _structures(dataset)
     selection = select(structures, request.rules, word="ROI")
-    with malformed("the frame of reference of an RTSTRUCT", path), quiet_pydicom():
+    with malformed("the frame of reference of an RTSTRUCT", path):
         frames = _frames_of_reference(dataset, selection)
     checked = [note for uid in sorted(frames) for note in check_frame_of_reference(uid, request)]
     notes = tuple(dict.fromkeys(checked))
@@ -86,7 +86,7 @@ def _selected_contours(
 ) -> Iterator[tuple[int, list[Array]]]:
     """Yield the number and the closed contours, float64 `(points, 3)` LPS mm, of each selected ROI."""
     for roi in dataset.get("ROIContourSequence") or []:
-        with malformed("the contours of an RTSTRUCT", path), quiet_pydicom():
+        with malformed("the contours of an RTSTRUCT", path):
             number = int(roi.ReferencedROINumber)
             contours = list(_closed(roi, count)) if number in selection.organ_of else []
         if contours:

@@ -8,6 +8,7 @@ Reference:
     DICOM PS3.3 section A.51 (Segmentation IOD) and C.8.20 (Segmentation Series and Image modules).
 """
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from typing import Any
 import numpy as np
 import pydicom
 from numpy.typing import NDArray
+from pydicom.uid import ExplicitVRBigEndian
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.geometry import Array, Grid
@@ -23,7 +25,6 @@ from kerasbalance.data.masks.dicom_files import (
     check_decodable,
     numbers,
     plane_steps,
-    quiet_pydicom,
     read_dicom,
 )
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
@@ -68,14 +69,14 @@ def read_segmentation(path: Path, request: Request) -> Mask:
     """
     dataset, digest = read_dicom(path)
     check_decodable(dataset, path)
-    notes = check_frame_of_reference(dataset.get("FrameOfReferenceUID"), request)
-    with malformed("the segment list of a DICOM SEG", path), quiet_pydicom():
+    with malformed("the segment list of a DICOM SEG", path):
+        notes = check_frame_of_reference(dataset.get("FrameOfReferenceUID"), request)
         structures = [_structure(item) for item in dataset.SegmentSequence]
     selection = select(structures, request.rules, word="segment")
     frames = _frames(dataset, path)
     grid, slice_of = _stack(frames, (int(dataset.Rows), int(dataset.Columns)), request)
     canvas = Canvas(grid.shape, selection.organs)
-    with malformed("the pixels of a DICOM SEG", path), quiet_pydicom():
+    with malformed("the pixels of a DICOM SEG", path):
         notes += _paint(dataset, frames, slice_of, selection, canvas)
     labels, remarks = place(canvas.labels, grid, request, sparse=True)
     return finish(labels, selection.organs, "dicom-seg", digest, (*notes, *canvas.notes(), *remarks))
@@ -90,29 +91,28 @@ def _structure(item: pydicom.Dataset) -> Structure:
 
 def _frames(dataset: pydicom.Dataset, path: Path) -> _Frames:
     """Read position and segment of each frame, checking that the declared number of frames is there."""
-    with malformed("the frame list of a DICOM SEG", path), quiet_pydicom():
+    with malformed("the frame list of a DICOM SEG", path):
         items = dataset.get("PerFrameFunctionalGroupsSequence") or []
         if len(items) != int(dataset.get("NumberOfFrames") or 1):
             raise ValueError("frames and functional groups differ in number")
     shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
-    with quiet_pydicom():
-        try:
-            measures = _group(items[0], shared, "PixelMeasuresSequence").PixelSpacing
-            cosines = [_group(i, shared, "PlaneOrientationSequence").ImageOrientationPatient for i in items]
-            places = [_group(i, shared, "PlanePositionSequence").ImagePositionPatient for i in items]
-            if any(cosine != cosines[0] for cosine in cosines):
-                raise ValueError("several orientations")
-            steps = plane_steps(cosines[0], measures)
-            positions = np.array([numbers(place, 3) for place in places])
-        except Exception:
-            raise DataError(
-                "NO_GEOMETRY",
-                "a DICOM SEG whose frames have no usable position, orientation or spacing",
-                "PlanePosition, one PlaneOrientation and PixelMeasures",
-                "export the segmentation with its geometry",
-                path=path,
-            ) from None
-    with malformed("the frame list of a DICOM SEG", path), quiet_pydicom():
+    try:
+        measures = _group(items[0], shared, "PixelMeasuresSequence").PixelSpacing
+        cosines = [_group(i, shared, "PlaneOrientationSequence").ImageOrientationPatient for i in items]
+        places = [_group(i, shared, "PlanePositionSequence").ImagePositionPatient for i in items]
+        if any(cosine != cosines[0] for cosine in cosines):
+            raise ValueError("several orientations")
+        steps = plane_steps(cosines[0], measures)
+        positions = np.array([numbers(place, 3) for place in places])
+    except Exception:
+        raise DataError(
+            "NO_GEOMETRY",
+            "a DICOM SEG whose frames have no usable position, orientation or spacing",
+            "PlanePosition, one PlaneOrientation and PixelMeasures",
+            "export the segmentation with its geometry",
+            path=path,
+        ) from None
+    with malformed("the frame list of a DICOM SEG", path):
         segments = np.array([_segment_of(item, shared, dataset) for item in items], np.int64)
     return _Frames(positions, segments, *steps)
 
@@ -211,12 +211,32 @@ def _paint(
         return ()
     fractional = dataset.SegmentationType == "FRACTIONAL"
     cut = int(dataset.MaximumFractionalValue) / 2 if fractional else 0.5
-    pixels = pydicom.pixels.iter_pixels(dataset, raw=True, indices=wanted)
+    pixels = _pixels(dataset, wanted)
     for number, frame in zip(wanted, pixels, strict=True):
         _paint_frame(frame, int(frames.segments[number]), int(slice_of[number]), cut, selection, canvas)
     if not fractional:
         return ()
     return (Note("FRACTIONAL", "a fractional segmentation was cut at half of its maximum"),)
+
+
+def _pixels(dataset: pydicom.Dataset, wanted: list[int]) -> Iterator[NDArray[Any]]:
+    """Yield the wanted frames `(rows, columns)`.
+
+    Frames of single bits follow each other without padding; pydicom 3.0.2 fails on some of those that do not
+    begin at a byte.
+    """
+    shape = int(dataset.Rows), int(dataset.Columns)
+    syntax = dataset.file_meta.TransferSyntaxUID
+    if int(dataset.BitsAllocated) != 1 or syntax.is_encapsulated:
+        yield from pydicom.pixels.iter_pixels(dataset, raw=True, indices=wanted)
+        return
+    if syntax == ExplicitVRBigEndian:
+        raise ValueError("the bit order of big-endian bits is not settled")
+    packed, size = np.frombuffer(dataset.PixelData, np.uint8), shape[0] * shape[1]
+    for number in wanted:
+        first, begin = divmod(number * size, 8)
+        bits = np.unpackbits(packed[first : first + size // 8 + 2], bitorder="little")
+        yield bits[begin : begin + size].reshape(shape)
 
 
 def _paint_frame(

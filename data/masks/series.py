@@ -18,7 +18,6 @@ from kerasbalance.data.masks.dicom_files import (
     check_decodable,
     numbers,
     plane_steps,
-    quiet_pydicom,
     read_dicom,
 )
 from kerasbalance.data.masks.label_map import LabelMap
@@ -87,13 +86,12 @@ def _read_slice(path: Path, where: str) -> _Slice:
             path=path,
             where=where,
         )
-    with malformed("the pixels of a DICOM mask", path), quiet_pydicom():
+    with malformed("the pixels of a DICOM mask", path):
         values = as_labels(pydicom.pixels.pixel_array(dataset, raw=True)).astype(np.uint16)
         uids = str(dataset.get("SeriesInstanceUID") or ""), str(dataset.get("FrameOfReferenceUID") or "")
     try:
-        with quiet_pydicom():
-            position = numbers(dataset.ImagePositionPatient, 3)
-            steps = plane_steps(dataset.ImageOrientationPatient, dataset.PixelSpacing)
+        position = numbers(dataset.ImagePositionPatient, 3)
+        steps = plane_steps(dataset.ImageOrientationPatient, dataset.PixelSpacing)
     except Exception:
         received = "a DICOM mask without usable position, orientation or spacing"
         raise _no_geometry(
