@@ -1,0 +1,118 @@
+"""DICOM into the store against plain pydicom reading, SimpleITK and dcm2niix."""
+
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pydicom
+from measure import take_turns
+from pydicom.dataset import FileDataset, FileMetaDataset
+from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+
+from kerasbalance.data.case import CaseOptions, CaseRequest, open_source, read_case
+from kerasbalance.data.labels import parse_rule
+from kerasbalance.data.store import Pseudonyms, Store
+from kerasbalance.data.store.casefile import build_case
+from kerasbalance.data.store.files import write_aside
+
+
+def write_series(folder: Path, slices: int, size: int) -> None:
+    """Write a plain uncompressed CT series of noise and a disc."""
+    rng = np.random.default_rng(0)
+    y, x = np.mgrid[:size, :size] - size / 2
+    body = np.where(np.hypot(y, x) < 0.4 * size, 1064, 24)
+    uids = [generate_uid(entropy_srcs=[str(n)]) for n in range(slices + 3)]
+    for number in range(slices):
+        meta = FileMetaDataset()
+        meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, uids[number]
+        meta.TransferSyntaxUID = ExplicitVRLittleEndian
+        image = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        image.SOPClassUID, image.SOPInstanceUID, image.Modality = CTImageStorage, uids[number], "CT"
+        image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = uids[slices:]
+        image.PatientID, image.InstanceNumber = "benchmark", number + 1
+        image.ImagePositionPatient, image.ImageOrientationPatient = [0, 0, 2.0 * number], [1, 0, 0, 0, 1, 0]
+        image.PixelSpacing, image.Rows, image.Columns = [0.7, 0.7], size, size
+        image.SamplesPerPixel, image.PhotometricInterpretation = 1, "MONOCHROME2"
+        image.BitsAllocated, image.BitsStored, image.HighBit, image.PixelRepresentation = 16, 16, 15, 0
+        image.RescaleSlope, image.RescaleIntercept = 1, -1024
+        noise = rng.integers(-20, 20, (size, size))
+        image.PixelData = (body + noise).astype("<u2").tobytes()
+        image.save_as(folder / f"{number:04d}.dcm")
+
+
+def write_mask(path: Path, slices: int, size: int) -> None:
+    """Write a NIfTI mask of a disc on the middle half of the slices."""
+    import nibabel
+
+    y, x = np.mgrid[:size, :size] - size / 2
+    mask = np.zeros((slices, size, size), np.uint8)
+    mask[slices // 4 : 3 * slices // 4] = np.hypot(y, x) < 0.2 * size
+    image = nibabel.Nifti1Image(mask.transpose(2, 1, 0), np.diag([-0.7, -0.7, 2.0, 1.0]))
+    nibabel.save(image, path)
+
+
+def run(slices: int = 100, size: int = 512, repeats: int = 7) -> list[tuple[str, float, str]]:
+    """Return rows of (name, ratio, meaning)."""
+    with tempfile.TemporaryDirectory() as name:
+        root = Path(name)
+        (root / "ct").mkdir()
+        write_series(root / "ct", slices, size)
+        write_mask(root / "mask.nii", slices, size)
+        ways = _ways(root)
+        spent = take_turns(ways, repeats)
+    plain = spent.pop("pydicom")
+    unit = f"CPU seconds / plain pydicom reading ({1e3 * plain / slices:.2f} ms a slice)"
+    return [(f"ingest, {slices} x {size} x {size}: {way}", seconds / plain, unit) for way, seconds in spent.items()]
+
+
+def _ways(root: Path) -> dict[str, Callable[[], object]]:
+    store = Store.create(root / "store", Pseudonyms.load(root / "key"))
+    ways: dict[str, Callable[[], object]] = {
+        "pydicom": lambda: _plain(root / "ct"),
+        "headers, checks and HU": lambda: open_source(_request(root), CaseOptions()).read(),
+        "whole case into the store (mask, checksums, sync)": lambda: _whole(root, store),
+    }
+    try:
+        import SimpleITK
+
+        ways["SimpleITK to memory"] = lambda: _simpleitk(root / "ct", SimpleITK)
+    except ImportError:
+        print("SimpleITK is not installed: left out")
+    if shutil.which("dcm2niix"):
+        ways["dcm2niix to .nii"] = lambda: _dcm2niix(root)
+    else:
+        print("dcm2niix is not installed: left out")
+    return ways
+
+
+def _plain(folder: Path) -> np.ndarray:
+    files = [pydicom.dcmread(path) for path in folder.iterdir()]
+    files.sort(key=lambda file: file.ImagePositionPatient[2])
+    return np.stack([f.pixel_array * np.float32(f.RescaleSlope) + np.float32(f.RescaleIntercept) for f in files])
+
+
+def _request(root: Path) -> CaseRequest:
+    return CaseRequest(root / "ct", root / "mask.nii", (parse_rule("liver"),))
+
+
+def _whole(root: Path, store: Store) -> None:
+    request, options = _request(root), CaseOptions()
+    facts, arrays = read_case(request, options, open_source(request, options), Pseudonyms.load(root / "key"))
+    _, content = build_case(facts, arrays)
+    write_aside(store.aside, content).unlink()
+
+
+def _simpleitk(folder: Path, sitk: object) -> np.ndarray:
+    reader = sitk.ImageSeriesReader()
+    reader.SetNumberOfWorkUnits(1)
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(folder)))
+    return sitk.GetArrayFromImage(reader.Execute())
+
+
+def _dcm2niix(root: Path) -> None:
+    out = root / "nii"
+    out.mkdir(exist_ok=True)
+    subprocess.run(["dcm2niix", "-z", "n", "-w", "1", "-o", out, root / "ct"], check=True, capture_output=True)
