@@ -68,7 +68,8 @@ def open_regular(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
 def read_regular(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> bytes:
     """Return the content of a regular file; raises as `open_regular`."""
     with open_regular(path, max_bytes=max_bytes) as stream:
-        return stream.read(max_bytes)
+        # A buffered read allocates what it is asked for, so it is asked for the file's size.
+        return stream.read(min(max_bytes, os.fstat(stream.fileno()).st_size))
 
 
 def too_large(received: str, expected: str, path: Path | None) -> DataError:

@@ -6,10 +6,13 @@ import highdicom
 import nibabel
 import numpy as np
 import pydicom
+import pytest
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
-from kerasbalance.data.geometry import Grid
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.geometry import Grid, to_canonical
+from kerasbalance.data.masks import read_mask
 from kerasbalance.data.volume import Identity, Volume
 
 REAL = Path(__file__).parents[1] / "../shared/real"
@@ -150,7 +153,7 @@ def made_rtstruct(rois, *, frame=FRAME):
 def _contour(points):
     contour = Dataset()
     contour.ContourGeometricType, contour.NumberOfContourPoints = "CLOSED_PLANAR", len(points)
-    contour.ContourData = [f"{v:.12g}"[:16] for v in np.ravel(points)]
+    contour.ContourData = [f"{v:.6f}" for v in np.ravel(points)]
     return contour
 
 
@@ -158,3 +161,58 @@ def contour_points(grid, number, pixels):
     """Patient positions `(n, 3)` of `(row, column)` points on a slice."""
     pixels = np.asarray(pixels, float)
     return grid.positions_mm[number] + pixels[:, :1] * grid.row_step_mm + pixels[:, 1:] * grid.column_step_mm
+
+
+def reoriented(labels, grid, order, flips):
+    """The same voxels at the same places with array axes `(slice, row, column)` permuted and flipped."""
+    affine = grid.affine()
+    columns = [affine[:3, 2 - axis] for axis in order]
+    origin = affine[:3, 3].copy()
+    labels = labels.transpose(order)
+    for axis, flip in enumerate(flips):
+        if flip:
+            origin += columns[axis] * (labels.shape[axis] - 1)
+            columns[axis] = -columns[axis]
+            labels = np.flip(labels, axis)
+    turned = np.eye(4)
+    turned[:3, :3] = np.stack(columns[::-1], axis=1)
+    turned[:3, 3] = origin
+    return labels, Grid.from_affine(labels.shape, turned)
+
+
+def rotation(angles):
+    turn = np.eye(3)
+    for axis, angle in enumerate(angles):
+        a, b = [i for i in range(3) if i != axis]
+        step = np.eye(3)
+        step[a, a] = step[b, b] = np.cos(angle)
+        step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
+        turn = turn @ step
+    return turn
+
+
+def codes(mask):
+    return [note.code for note in mask.notes]
+
+
+def refusal(path, volume, rules, **options):
+    with pytest.raises(DataError) as caught:
+        read_mask(path, volume, rules, **options)
+    assert str(path) not in str(caught.value)
+    return caught.value
+
+
+def real_volume(folder):
+    sitk = pytest.importorskip("SimpleITK")
+    sitk.ProcessObject.SetGlobalWarningDisplay(False)
+    reader = sitk.ImageSeriesReader()
+    names = reader.GetGDCMSeriesFileNames(str(folder))
+    reader.SetFileNames(names)
+    image = reader.Execute()
+    matrix = np.eye(4)
+    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
+    matrix[:3, 3] = image.GetOrigin()
+    hu = sitk.GetArrayFromImage(image)
+    hu, grid = to_canonical(hu, Grid.from_affine(hu.shape, matrix))
+    identity = Identity(file_names=tuple(name.rpartition("/")[2] for name in names))
+    return Volume(np.clip(hu, -1024, 32767).astype(np.int16), grid, "dicom", identity, "", {})

@@ -7,9 +7,19 @@ import hypothesis.strategies as st
 import nibabel
 import numpy as np
 import pytest
-from masks_made import LPS_TO_RAS, REAL, made_grid, made_labels, made_volume, save_nifti
+from masks_made import (
+    LPS_TO_RAS,
+    REAL,
+    codes,
+    made_grid,
+    made_labels,
+    made_volume,
+    refusal,
+    reoriented,
+    rotation,
+    save_nifti,
+)
 
-from kerasbalance.data.errors import DataError
 from kerasbalance.data.geometry import Grid
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
@@ -18,27 +28,6 @@ from kerasbalance.data.organ_check import hu_spread, suspicions
 
 LIVER = (OrganRule("liver"),)
 BOTH = (OrganRule("liver", (1,)), OrganRule("spleen", (2,)))
-
-
-def codes(mask):
-    return [note.code for note in mask.notes]
-
-
-def reoriented(labels, grid, order, flips):
-    """The same voxels at the same places with array axes `(slice, row, column)` permuted and flipped."""
-    affine = grid.affine()
-    columns = [affine[:3, 2 - axis] for axis in order]
-    origin = affine[:3, 3].copy()
-    labels = labels.transpose(order)
-    for axis, flip in enumerate(flips):
-        if flip:
-            origin += columns[axis] * (labels.shape[axis] - 1)
-            columns[axis] = -columns[axis]
-            labels = np.flip(labels, axis)
-    turned = np.eye(4)
-    turned[:3, :3] = np.stack(columns[::-1], axis=1)
-    turned[:3, 3] = origin
-    return labels, Grid.from_affine(labels.shape, turned)
 
 
 @pytest.mark.parametrize("order", list(itertools.permutations(range(3))))
@@ -72,17 +61,6 @@ def test_a_mask_in_any_orientation_maps_onto_an_oblique_ct(
     np.testing.assert_array_equal(mask.labels, labels)
 
 
-def rotation(angles):
-    turn = np.eye(3)
-    for axis, angle in enumerate(angles):
-        a, b = [i for i in range(3) if i != axis]
-        step = np.eye(3)
-        step[a, a] = step[b, b] = np.cos(angle)
-        step[a, b], step[b, a] = -np.sin(angle), np.sin(angle)
-        turn = turn @ step
-    return turn
-
-
 def test_nifti_positions_agree_with_nibabel(tmp_path):
     volume = made_volume()
     turned, grid = reoriented(made_labels(), volume.grid, (2, 0, 1), (True, False, True))
@@ -93,13 +71,6 @@ def test_nifti_positions_agree_with_nibabel(tmp_path):
     z, y, x = np.nonzero(mask.labels == 2)
     ours = nibabel.affines.apply_affine(volume.grid.affine(), np.stack([x, y, z], axis=1))
     np.testing.assert_allclose(np.sort(places, axis=0), np.sort(ours, axis=0), atol=1e-4)
-
-
-def refusal(path, volume, rules, **options):
-    with pytest.raises(DataError) as caught:
-        read_mask(path, volume, rules, **options)
-    assert str(path) not in str(caught.value)
-    return caught.value
 
 
 def moved(grid, offset):

@@ -5,15 +5,24 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from masks_made import REAL, made_grid, made_labels, made_seg, made_volume, save
+from masks_made import (
+    REAL,
+    codes,
+    made_grid,
+    made_labels,
+    made_seg,
+    made_volume,
+    real_volume,
+    refusal,
+    rotation,
+    save,
+)
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
-from test_masks_nifti import codes, refusal, rotation
 
-from kerasbalance.data.geometry import Grid, to_canonical
+from kerasbalance.data.geometry import Grid
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
 from kerasbalance.data.organ_check import hu_spread
-from kerasbalance.data.volume import Identity, Volume
 
 pytestmark = pytest.mark.filterwarnings("ignore:The string .* is unlikely to represent the intended person")
 
@@ -263,22 +272,6 @@ def test_a_file_cut_at_any_byte_or_with_random_bytes_never_raises_anything_else(
         except ValueError as error:
             outcomes.add(error.code)
     assert "dicom-seg" in outcomes
-
-
-def real_volume(folder):
-    sitk = pytest.importorskip("SimpleITK")
-    sitk.ProcessObject.SetGlobalWarningDisplay(False)
-    reader = sitk.ImageSeriesReader()
-    names = reader.GetGDCMSeriesFileNames(str(folder))
-    reader.SetFileNames(names)
-    image = reader.Execute()
-    matrix = np.eye(4)
-    matrix[:3, :3] = np.reshape(image.GetDirection(), (3, 3)) * image.GetSpacing()
-    matrix[:3, 3] = image.GetOrigin()
-    hu = sitk.GetArrayFromImage(image)
-    hu, grid = to_canonical(hu, Grid.from_affine(hu.shape, matrix))
-    identity = Identity(file_names=tuple(name.rpartition("/")[2] for name in names))
-    return Volume(np.clip(hu, -1024, 32767).astype(np.int16), grid, "dicom", identity, "", {})
 
 
 @pytest.mark.skipif(not REAL.is_dir(), reason="shared/real is not there: no real DICOM SEG to read")
