@@ -65,7 +65,10 @@ def run(slices: int = 100, size: int = 512, repeats: int = 7) -> list[tuple[str,
         spent = take_turns(ways, repeats)
     plain = spent.pop("pydicom")
     unit = f"CPU seconds / plain pydicom reading ({1e3 * plain / slices:.2f} ms a slice)"
-    return [(f"ingest, {slices} x {size} x {size}: {way}", seconds / plain, unit) for way, seconds in spent.items()]
+    return [
+        (f"ingest, {slices} x {size} x {size}: {way}", seconds / plain, unit)
+        for way, seconds in spent.items()
+    ]
 
 
 def _ways(root: Path) -> dict[str, Callable[[], object]]:
@@ -91,7 +94,9 @@ def _ways(root: Path) -> dict[str, Callable[[], object]]:
 def _plain(folder: Path) -> np.ndarray:
     files = [pydicom.dcmread(path) for path in folder.iterdir()]
     files.sort(key=lambda file: file.ImagePositionPatient[2])
-    return np.stack([f.pixel_array * np.float32(f.RescaleSlope) + np.float32(f.RescaleIntercept) for f in files])
+    return np.stack(
+        [f.pixel_array * np.float32(f.RescaleSlope) + np.float32(f.RescaleIntercept) for f in files]
+    )
 
 
 def _request(root: Path) -> CaseRequest:
@@ -115,4 +120,6 @@ def _simpleitk(folder: Path, sitk: object) -> np.ndarray:
 def _dcm2niix(root: Path) -> None:
     out = root / "nii"
     out.mkdir(exist_ok=True)
-    subprocess.run(["dcm2niix", "-z", "n", "-w", "1", "-o", out, root / "ct"], check=True, capture_output=True)
+    subprocess.run(
+        ["dcm2niix", "-z", "n", "-w", "1", "-o", out, root / "ct"], check=True, capture_output=True
+    )

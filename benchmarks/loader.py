@@ -60,13 +60,19 @@ def run(slices: int = 64, size: int = 512, cases: int = 8, repeats: int = 15) ->
     return [
         (f"store: {label}", copy / ours, unit),
         (f"NumPy .copy(): {label}", copy / spent["fresh copy"], unit),
-        ("store against h5py gzip + float64 window + one-hot + stack", spent["typical"] / ours, "times as fast"),
+        (
+            "store against h5py gzip + float64 window + one-hot + stack",
+            spent["typical"] / ours,
+            "times as fast",
+        ),
     ]
 
 
 def _measure(store: SliceStore, file: h5py.File, arrays: CaseArrays, repeats: int) -> dict[str, float]:
     source, refs = store.source("liver"), store.refs("liver")
-    for start in range(0, len(refs), BATCH):  # the first read of a slice compares its checksum; measure the later ones
+    for start in range(
+        0, len(refs), BATCH
+    ):  # the first read of a slice compares its checksum; measure the later ones
         source.read(refs[start : start + BATCH])
     batches = _batches(len(refs))
     few = _batches(len(arrays.image))

@@ -31,7 +31,9 @@ def machine() -> str:
     model = platform.processor() or platform.machine()
     try:
         with open("/proc/cpuinfo") as file:
-            model = next((line.split(":")[1].strip() for line in file if line.startswith("model name")), model)
+            model = next(
+                (line.split(":")[1].strip() for line in file if line.startswith("model name")), model
+            )
     except OSError:
         model = f"{model} (no /proc)"
     return f"{model}; Python {platform.python_version()}; {platform.system()} {platform.release()}"

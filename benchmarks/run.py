@@ -14,7 +14,9 @@ TINY = {
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("names", nargs="*", choices=[*TINY, []], help="which; all by default")
-    parser.add_argument("--tiny", action="store_true", help="as small as possible: shows that it runs, no more")
+    parser.add_argument(
+        "--tiny", action="store_true", help="as small as possible: shows that it runs, no more"
+    )
     options = parser.parse_args()
     print(machine())
     for name in options.names or TINY:

@@ -83,14 +83,15 @@ class CaseOptions:
 
 @dataclass(frozen=True)
 class Source:
-    """A case's CT after its headers were checked, before its pixels are decoded.
+    """A case after the headers of its CT were checked, before any pixel is decoded.
 
     Args:
-        identity_digest: SHA-256 of the CT's stored pixels and geometry.
+        digest: SHA-256 of all that shapes the case: stored pixels and geometry of the CT, bytes of the mask's
+            files, rules and options.
         read: decodes the CT.
     """
 
-    identity_digest: str
+    digest: str
     read: Callable[[], Volume]
 
 
@@ -102,9 +103,9 @@ def open_source(request: CaseRequest, options: CaseOptions) -> Source:
     """
     if request.ct.is_file() and _begins_as_nifti(request.ct):
         volume = read_ct(request.ct)
-        return Source(volume.source_digest, lambda: volume)
+        return Source(_case_digest(request, options, volume.source_digest), lambda: volume)
     series = _find_series(request, options)
-    return Source(source_digest(series), lambda: read_volume(series))
+    return Source(_case_digest(request, options, source_digest(series)), lambda: read_volume(series))
 
 
 def _begins_as_nifti(path: Path) -> bool:
@@ -120,9 +121,8 @@ def _find_series(request: CaseRequest, options: CaseOptions) -> Series:
     return choose_series(scan, request.series)
 
 
-def case_digest(request: CaseRequest, options: CaseOptions, source: Source) -> str:
-    """Return the SHA-256 of all that shapes a case: CT, bytes of the mask's files, rules and options."""
-    digest = hashlib.sha256(source.identity_digest.encode())
+def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
+    digest = hashlib.sha256(ct_digest.encode())
     files, _ = list_files(request.mask)
     digest.update("".join(sorted(hashlib.sha256(f.path.read_bytes()).hexdigest() for f in files)).encode())
     if request.png_order:
@@ -163,16 +163,13 @@ def read_case(
         columns=hu.shape[2],
         spacing_mm=_spacing(grid),
         organs=mask.organs,
-        positive_slices=(),
         organ_hu=tuple(_quartiles(spread) for spread in spreads),
         hu_percentiles=tuple(np.percentile(hu[:, ::4, ::4], (0.5, 50, 99.5)).round(1).tolist()),
         source_kind=volume.source_kind,
         mask_kind=mask.kind,
         tags=volume.tags,
         notes=tuple(dict.fromkeys(notes)),
-        source_digest=case_digest(request, options, source),
-        image_digest=_image_digest(hu, grid),
-        label_digest=_label_digest(labels, mask.organs),
+        source_digest=source.digest,
         reader_version=_version(),
     )
     uids = _uids(volume.identity) if options.keep_uids else ()
@@ -214,18 +211,6 @@ def _spacing(grid: Grid) -> tuple[float | None, float, float]:
 
 def _quartiles(spread: HuSpread) -> tuple[float, ...]:
     return (spread.q1, spread.median, spread.q3) if spread.voxels else ()
-
-
-def _image_digest(hu: NDArray[np.int16], grid: Grid) -> str:
-    digest = hashlib.sha256(np.round(np.nan_to_num(grid.spacing_mm), 4).tobytes())
-    digest.update(np.ascontiguousarray(hu, "<i2").data)
-    return digest.hexdigest()
-
-
-def _label_digest(labels: NDArray[np.uint8], organs: tuple[str, ...]) -> str:
-    digest = hashlib.sha256(repr(organs).encode())
-    digest.update(np.ascontiguousarray(labels).data)
-    return digest.hexdigest()
 
 
 def _uids(identity: Identity) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from kerasbalance.data.case import CaseOptions, CaseRequest, case_digest, open_source, read_case
+from kerasbalance.data.case import CaseOptions, CaseRequest, open_source, read_case
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.isolate import Limits, run_isolated
 from kerasbalance.data.store.casefile import build_case
@@ -119,7 +119,7 @@ def _work(task: _Task) -> _Built:
     source = open_source(task.request, task.options)
     store = None if task.store is None else Store(task.store)
     if store is not None:
-        known = _find_source(store, case_digest(task.request, task.options, source))
+        known = _find_source(store, source.digest)
         if known is not None:
             return _Built(known, None, known=True)
     facts, arrays = read_case(task.request, task.options, source, task.pseudonyms)

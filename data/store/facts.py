@@ -24,7 +24,8 @@ class CaseFacts:
         columns: pixels along x.
         spacing_mm: between slices (None for a single one), rows and columns.
         organs: the organs that are annotated; label value i + 1 in the mask is `organs[i]`.
-        positive_slices: per organ, the slices with at least one pixel of it.
+        positive_slices: per organ, the slices with at least one pixel of it; counted by `build_case`, as are the
+            digests and the checksum below.
         organ_hu: per organ, lower quartile, median and upper quartile in HU; empty for an organ without pixels.
         hu_percentiles: the 0.5, 50 and 99.5 percentile of all voxels.
         source_kind: "dicom" or "nifti".
@@ -32,9 +33,9 @@ class CaseFacts:
         tags: technical facts by DICOM keyword.
         notes: remarks that were made at ingest.
         source_digest: SHA-256 of the source files' pixels and geometry and of the options that shaped the case.
-        image_digest: SHA-256 of the stored HU and spacing.
-        label_digest: SHA-256 of the stored labels and organs.
         reader_version: version of kerasbalance that read it.
+        image_digest: SHA-256 of spacing and checksums of the stored images: equal images, equal digest.
+        label_digest: SHA-256 of organs and checksums of the stored masks.
         tables_crc32: CRC-32 of the per-slice tables (checksums, depths, positive pixels).
     """
 
@@ -46,7 +47,6 @@ class CaseFacts:
     columns: int
     spacing_mm: tuple[float | None, float, float]
     organs: tuple[str, ...]
-    positive_slices: tuple[int, ...]
     organ_hu: tuple[tuple[float, ...], ...]
     hu_percentiles: tuple[float, ...]
     source_kind: str
@@ -54,9 +54,10 @@ class CaseFacts:
     tags: dict[str, str]
     notes: tuple[Note, ...]
     source_digest: str
-    image_digest: str
-    label_digest: str
     reader_version: str
+    positive_slices: tuple[int, ...] = ()
+    image_digest: str = ""
+    label_digest: str = ""
     tables_crc32: int = 0
 
     @property
