@@ -36,9 +36,9 @@ def make_store(root: Path, arrays: CaseArrays, cases: int) -> SliceStore:
         for number in range(cases):
             facts = CaseFacts(
                 key=pseudonyms.of("series", str(number)), patient=str(number), patient_spelling="", slices=slices,
-                rows=rows, columns=columns, spacing_mm=(2.0, 0.7, 0.7), organs=("liver",), positive_slices=(),
+                rows=rows, columns=columns, spacing_mm=(2.0, 0.7, 0.7), organs=("liver",),
                 organ_hu=((),), hu_percentiles=(), source_kind="dicom", mask_kind="nifti", tags={}, notes=(),
-                source_digest="", image_digest="", label_digest="", reader_version="",
+                source_digest="", reader_version="",
             )  # fmt: skip
             entry, content = build_case(facts, arrays)
             writer.commit(entry, write_aside(store.aside, content))

@@ -43,7 +43,7 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
     """Write a case to memory and read it back.
 
     Returns:
-        Its index entry, whose facts count the positive slices, and the bytes of the file.
+        Its index entry, whose facts are complete, and the bytes of the file.
 
     Raises:
         DataError: what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
@@ -53,8 +53,13 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
     )
     positive = count_positive(arrays.mask, len(facts.organs))
     tables = (crc, arrays.depth_mm.astype("f8"), positive)
-    shares = tuple((positive > 0).sum(axis=0).tolist())
-    facts = replace(facts, positive_slices=shares, tables_crc32=_tables_crc(*tables))
+    facts = replace(
+        facts,
+        positive_slices=tuple((positive > 0).sum(axis=0).tolist()),
+        image_digest=_digest(facts.spacing_mm, crc[:, 0]),
+        label_digest=_digest(facts.organs, crc[:, 1]),
+        tables_crc32=_tables_crc(*tables),
+    )
     buffer = io.BytesIO()
     with h5py.File(buffer, "w", libver=("v110", "v110")) as file:
         file.attrs["format"] = f"kerasbalance case {FORMAT_VERSION}"
@@ -84,8 +89,11 @@ def _write_mask(file: h5py.File, mask: NDArray[np.uint8]) -> None:
     shape = mask.shape
     options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": 1}
     dataset = file.create_dataset("mask", shape=shape, dtype="u1", **options).id
+    empty = zlib.compress(bytes(mask[0].nbytes), 1)
     for number, plane in enumerate(mask):
-        dataset.write_direct_chunk((number, 0, 0), zlib.compress(plane.tobytes(), 1))
+        dataset.write_direct_chunk(
+            (number, 0, 0), zlib.compress(plane.tobytes(), 1) if plane.any() else empty
+        )
 
 
 def count_positive(mask: NDArray[np.uint8], organs: int) -> NDArray[np.int32]:
@@ -95,6 +103,10 @@ def count_positive(mask: NDArray[np.uint8], organs: int) -> NDArray[np.int32]:
         for organ in range(organs):
             counts[number, organ] = np.count_nonzero(mask[number] == organ + 1)
     return counts
+
+
+def _digest(facts: tuple[object, ...], checksums: NDArray[np.uint32]) -> str:
+    return hashlib.sha256(repr(facts).encode() + checksums.tobytes()).hexdigest()
 
 
 def _tables_crc(*tables: NDArray[np.generic]) -> int:
