@@ -81,8 +81,7 @@ def finish(
     labels: NDArray[np.uint8], organs: tuple[str, ...], kind: str, digest: str, notes: tuple[Note, ...]
 ) -> Mask:
     """Make the mask, with a loud note for every organ that has no voxel."""
-    counts = np.bincount(np.ravel(labels), minlength=len(organs) + 1)[1:]
-    empty = [organ for organ, count in zip(organs, counts, strict=True) if not count]
+    empty = [o for number, o in enumerate(organs, 1) if not any((plane == number).any() for plane in labels)]
     if empty:
         notes += (Note("EMPTY", f"the mask marks no voxel as {', '.join(empty)}", loud=True),)
     return Mask(np.ascontiguousarray(labels), organs, kind, digest, notes)
