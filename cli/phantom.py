@@ -1,13 +1,14 @@
 """`kerasbalance phantom`: synthetic CT to try everything with."""
 
-import sys
 from pathlib import Path
 
 import click
 
+from kerasbalance.cli.common import CONTEXT, progress, reports_errors
+
 
 @click.command(
-    context_settings={"help_option_names": ["-h", "--help"]},
+    context_settings=CONTEXT,
     epilog="Example:  kerasbalance phantom --out phantom --cases 20 --seed 1",
 )
 @click.option(
@@ -28,7 +29,8 @@ import click
     show_default=True,
     help="Share of hard cases (lesions, fat, odd shape, noise, streaks, low contrast); an exact count.",
 )
-def phantom(out: Path, cases: int, size: int, seed: int, hard_share: float) -> None:
+@reports_errors
+def phantom(out: Path, cases: int, size: int, seed: int, hard_share: float, show_paths: bool) -> None:
     """Write synthetic abdominal CT as DICOM series with masks of liver, spleen and kidneys.
 
     Masks come as DICOM SEG, a fifth as RTSTRUCT and a fifth as NIfTI. cases.csv in the folder is the manifest
@@ -36,13 +38,7 @@ def phantom(out: Path, cases: int, size: int, seed: int, hard_share: float) -> N
     """
     from kerasbalance.data.phantom import write_phantom
 
-    try:
-        # The bar goes to stderr: stdout carries the result.
-        with click.progressbar(
-            length=cases, label="Writing cases", file=sys.stderr, hidden=not sys.stderr.isatty()
-        ) as bar:
-            plan = write_phantom(out, cases, size, seed, hard_share=hard_share, progress=bar.update)
-    except (ValueError, OSError) as error:
-        raise click.ClickException(str(error)) from error
+    with progress(cases, "Writing cases") as bar:
+        plan = write_phantom(out, cases, size, seed, hard_share=hard_share, progress=bar.update)
     hard = sum(bool(planned.kinds) for planned in plan)
     click.echo(f"{cases} cases, {hard} of them hard, in {out} (manifest {out / 'cases.csv'})")

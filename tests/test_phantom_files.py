@@ -195,6 +195,17 @@ def test_an_interrupted_run_is_completed(folder, tmp_path):
     assert digest(out) == digest(folder)
 
 
+def test_a_run_killed_at_its_first_file_can_be_repeated(tmp_path):
+    (tmp_path / ".phantom.json.partial").write_text("{")
+    write_phantom(tmp_path, 1, 16)
+    assert sorted(path.name for path in tmp_path.iterdir()) == [
+        "case-000",
+        "cases.csv",
+        "phantom.csv",
+        "phantom.json",
+    ]
+
+
 def test_a_folder_with_other_content_is_refused(tmp_path):
     (tmp_path / "thesis.tex").write_text("mine")
     with pytest.raises(ValueError, match="holds other files; expected a new or empty folder"):

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasbalance.data.errors import DataError
 from kerasbalance.data.phantom.case import LABELS, case_patient, make_case
 from kerasbalance.data.phantom.ct_series import make_ct_series, write_ct_series
 from kerasbalance.data.phantom.identity import CaseIdentity
@@ -127,7 +128,8 @@ def write_phantom(
         What each case is.
 
     Raises:
-        ValueError: an argument is out of range, or `out` holds something else.
+        ValueError: an argument is out of range.
+        DataError: `out` holds something else (code `PHANTOM_FOLDER`).
     """
     shares = {"hard_share": hard_share, "rtstruct_share": rtstruct_share, "nifti_share": nifti_share}
     plan = plan_cases(cases, size, seed, **shares)
@@ -151,14 +153,18 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
     if marker.is_file():
         if marker.read_text() == text:
             return
-        received = f"{out} holds a phantom made with other parameters ({marker.name})"
-    elif any(out.iterdir()):
-        received = f"{out} holds other files"
+        received = f"a folder that holds a phantom made with other parameters (see {PARAMETERS})"
+    elif any(path.name != f".{PARAMETERS}.partial" for path in out.iterdir()):
+        received = "a folder that holds other files"
     else:
         _write_atomically(marker, text)
         return
-    raise ValueError(
-        f"{received}; expected a new or empty folder; choose another one or repeat the same parameters"
+    raise DataError(
+        "PHANTOM_FOLDER",
+        received,
+        "a new or empty folder, or an unfinished phantom made with the same parameters",
+        "choose another folder, or repeat the parameters",
+        path=out,
     )
 
 

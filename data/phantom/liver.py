@@ -139,7 +139,7 @@ def paint_liver(scene: Scene, patient: Patient, body: Body, shape: Array, rng: n
     scene.paint(shape, liver + 3 * body.fine, LIVER)
     if "fatty" in patient.kinds:
         patches = np.clip(body.coarse - 0.3, 0, 1) * 0.6
-        scene.paint(shape, liver - rng.uniform(5, 25), None, patches)
+        scene.paint(shape, liver - rng.uniform(5, 16), None, patches)
     _paint_veins(scene, patient, shape, rng)
     _paint_lesions(scene, patient, body, shape, rng)
 

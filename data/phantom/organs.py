@@ -36,7 +36,7 @@ class Kidney:
         """Signed distance to the fat of the sinus, which opens to the midline in front."""
         x, y, z = self.centre
         inner = (x - self.side * 0.72 * self.radii[0], y - 6, z)
-        radii = (0.66 * self.radii[0], 0.32 * self.radii[1], 0.45 * self.radii[2])
+        radii = (0.64 * self.radii[0], 0.28 * self.radii[1], 0.40 * self.radii[2])
         return scene.ellipsoid(inner, radii, self.lean) + 1.8 * body.fine
 
 

@@ -13,8 +13,8 @@ PHASES = ("none", "portal", "arterial")
 # Hounsfield units by phase (low, high): liver, spleen, kidney, artery, vein, muscle.
 _TISSUE_HU = {
     "none": ((52, 66), (42, 54), (28, 38), (36, 46), (36, 46), (46, 58)),
-    "portal": ((92, 125), (98, 130), (128, 165), (125, 160), (130, 165), (52, 66)),
-    "arterial": ((62, 85), (85, 120), (112, 158), (220, 310), (70, 100), (48, 62)),
+    "portal": ((92, 125), (98, 130), (118, 152), (125, 160), (130, 165), (52, 66)),
+    "arterial": ((62, 85), (85, 120), (108, 150), (220, 310), (70, 100), (48, 62)),
 }
 
 
@@ -90,7 +90,7 @@ def draw_patient(rng: np.random.Generator, kinds: tuple[str, ...]) -> Patient:
     trunk = rng.uniform(138, 178) * (half_width / 160) ** 0.3
     height = trunk
     if "atypical" in kinds:
-        height *= rng.uniform(0.66, 0.8) if rng.random() < 0.5 else rng.uniform(1.12, 1.25)
+        height *= rng.uniform(0.74, 0.86) if rng.random() < 0.5 else rng.uniform(1.12, 1.25)
     top, bottom = rng.uniform(20, 90), -max(height, trunk) - rng.uniform(12, 130)
     offset_x, offset_y = rng.uniform(-8, 8), rng.uniform(-8, 8)
     room = max(half_width + abs(offset_x), 1.1 * half_depth + abs(offset_y) + 12)
@@ -127,5 +127,5 @@ def _draw_fat(rng: np.random.Generator, half_width: float, lean: bool) -> tuple[
 def _draw_tissue(rng: np.random.Generator, phase: str, fatty: bool) -> Tissue:
     liver, spleen, kidney, artery, vein, muscle = (rng.uniform(*limits) for limits in _TISSUE_HU[phase])
     if fatty:
-        liver = rng.uniform(5, 38) if phase == "none" else muscle - rng.uniform(0, 35)
+        liver = rng.uniform(12, 38) if phase == "none" else muscle - rng.uniform(0, 28)
     return Tissue(liver, spleen, kidney, artery, vein, muscle, fat=rng.uniform(-106, -92))

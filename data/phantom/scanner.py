@@ -48,7 +48,7 @@ def acquire(
 def _table(scene: Scene, depth_mm: Array, patient: Patient) -> None:
     back = patient.half_depth + 7 - 0.0004 * scene.x**2
     outside = -depth_mm - 2
-    shell = 2.2 - np.abs(scene.y - back)
+    shell = max(2.2, 0.7 * scene.pixel_mm) - np.abs(scene.y - back)
     scene.paint(np.minimum(shell, outside), 120.0, label=None)
     scene.paint(
         np.minimum(np.minimum(scene.y - back - 1.5, back + 26 - scene.y), outside), -940.0, label=None
