@@ -171,6 +171,8 @@ def read_case(
         notes=tuple(dict.fromkeys(notes)),
         source_digest=source.digest,
         reader_version=_version(),
+        crop=options.crop,
+        resize=options.resize,
     )
     uids = _uids(volume.identity) if options.keep_uids else ()
     return facts, CaseArrays(hu, labels, grid.depth_mm, uids)

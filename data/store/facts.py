@@ -34,6 +34,8 @@ class CaseFacts:
         notes: remarks that were made at ingest.
         source_digest: SHA-256 of the source files' pixels and geometry and of the options that shaped the case.
         reader_version: version of kerasbalance that read it.
+        crop: pixels that `--crop` left of each side, None where nothing was cut.
+        resize: pixels that `--resize` made of each side, None where nothing was resampled.
         image_digest: SHA-256 of spacing and checksums of the stored images: equal images, equal digest.
         label_digest: SHA-256 of organs and checksums of the stored masks.
         tables_crc32: CRC-32 of the per-slice tables (checksums, depths, positive pixels).
@@ -55,6 +57,8 @@ class CaseFacts:
     notes: tuple[Note, ...]
     source_digest: str
     reader_version: str
+    crop: int | None = None
+    resize: int | None = None
     positive_slices: tuple[int, ...] = ()
     image_digest: str = ""
     label_digest: str = ""
