@@ -21,6 +21,8 @@ Array = NDArray[np.float64]
 MATCH_TOLERANCE_MM = 1e-2
 REGULAR_TOLERANCE = 0.01
 """A step may differ from the median step by this share of it (or 0.05 mm) and still count as regular."""
+LINE_TOLERANCE = 0.1
+"""A slice of a regular stack lies within this share of a step of where the affine matrix puts it."""
 
 RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
@@ -77,7 +79,12 @@ class Grid:
         steps = np.diff(self.positions_mm, axis=0)
         median = np.median(steps, axis=0)
         tolerance = max(0.05, REGULAR_TOLERANCE * float(np.linalg.norm(median)))
-        return bool(np.all(np.linalg.norm(steps - median, axis=1) <= tolerance))
+        even = np.linalg.norm(steps - median, axis=1) <= tolerance
+        # Small differences of one sign add up, so the slices must lie on a straight, even line as well.
+        share = np.linspace(0, 1, self.shape[0])[:, None]
+        line = self.positions_mm[0] + share * (self.positions_mm[-1] - self.positions_mm[0])
+        drift = np.linalg.norm(self.positions_mm - line, axis=1)
+        return bool(np.all(even) and drift.max() <= LINE_TOLERANCE * float(np.linalg.norm(median)))
 
     def affine(self) -> Array:
         """Return the 4 x 4 matrix from `(column, row, slice, 1)` to LPS millimetres.

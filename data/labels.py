@@ -14,7 +14,13 @@ MAX_ORGANS = 254
 
 _SYNONYMS = {
     "liver": ("liver", "hepar", "leber", "foie"),
-    "kidney": ("kidney", "kidneys", "kidney_left", "kidney_right", "left_kidney", "right_kidney"),
+    "kidney": (
+        "kidney",
+        "kidneys",
+        *(f"kidney_{side}" for side in ("left", "right", "l", "r")),
+        *(f"{side}_kidney" for side in ("left", "right", "l", "r")),
+        *(f"{side}kidney" for side in ("left", "right")),
+    ),
     "spleen": ("spleen", "lien", "milz", "rate"),
 }
 _KNOWN = {name: organ for organ, names in _SYNONYMS.items() for name in names}

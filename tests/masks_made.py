@@ -49,7 +49,7 @@ def made_volume(labels=None, grid=None):
     hu[labels > 0] = 60
     noise = np.random.default_rng(0).normal(0, 8, labels.shape)
     identity = Identity(frame_of_reference_uid=FRAME, file_names=NAMES[: labels.shape[0]])
-    return Volume((hu + noise).astype(np.int16), grid, "dicom", identity, "0" * 64, {})
+    return Volume(np.maximum(hu + noise, -1024).astype(np.int16), grid, "dicom", identity, "0" * 64, {})
 
 
 def save_nifti(path, labels, grid, *, dtype=None):

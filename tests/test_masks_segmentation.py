@@ -1,5 +1,7 @@
 import shutil
 import subprocess
+import sys
+from pathlib import Path
 
 import highdicom
 import numpy as np
@@ -26,6 +28,10 @@ from kerasbalance.data.organ_check import hu_spread
 
 pytestmark = pytest.mark.filterwarnings("ignore:The string .* is unlikely to represent the intended person")
 
+DCMQI = shutil.which("segimage2itkimage") or shutil.which(
+    "segimage2itkimage", path=Path(sys.executable).parent
+)
+
 
 def channels(labels=None):
     labels = made_labels() if labels is None else labels
@@ -50,13 +56,11 @@ def test_segment_counts_equal_highdicoms(seg_path):
     assert [int((mask.labels == number).sum()) for number in (1, 2)] == expected
 
 
-@pytest.mark.skipif(
-    not shutil.which("segimage2itkimage"), reason="dcmqi (segimage2itkimage) is not installed"
-)
+@pytest.mark.skipif(not DCMQI, reason="dcmqi (segimage2itkimage) is not installed")
 def test_segment_counts_equal_dcmqis(tmp_path):
     nibabel = pytest.importorskip("nibabel")
     path = save(made_seg(channels(), made_grid()), tmp_path / "s.dcm")
-    command = ["segimage2itkimage", "--inputDICOM", path, "--outputDirectory", tmp_path, "-t", "nifti"]
+    command = [DCMQI, "--inputDICOM", path, "--outputDirectory", tmp_path, "-t", "nifti"]
     subprocess.run([*command, "--mergeSegments"], check=True, capture_output=True)
     (merged,) = tmp_path.glob("*.nii.gz")
     theirs = np.asarray(nibabel.load(merged).dataobj)

@@ -42,7 +42,7 @@ def test_a_folder_with_a_series_for_each_organ_is_read_by_name(tmp_path):
     np.testing.assert_array_equal(mask.labels, np.array([0, 2, 1])[labels])
     assert codes(mask) == ["VALUE_255"]
     recognised = read_mask(tmp_path / "MASKS_DICOM", volume)
-    assert recognised.organs == ("liver",)
+    assert recognised.organs == ("kidney", "liver")
 
 
 def test_a_label_map_series_takes_named_values(tmp_path):

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.nifti import MAX_VOXELS, read_nifti
+from kerasbalance.data.nifti_file import MAX_VOXELS, read_nifti
 
 ROOM = 4
 """A mask may have so many times the CT's voxels where it is not resampled (it may cover more slices)."""
@@ -16,7 +16,7 @@ ROOM_FREE = 2**24
 
 
 def load_nifti(path: Path, request: Request) -> LabelMap:
-    """Read a NIfTI label map; raises as `kerasbalance.data.nifti.read_nifti`.
+    """Read a NIfTI label map; raises as `kerasbalance.data.nifti_file.read_nifti`.
 
     A compressed mask may shrink a thousandfold, so the CT's size, not the file's, says what is too large.
     """

@@ -20,7 +20,7 @@ from kerasbalance.data.masks.png import ORDERS, is_png, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
-from kerasbalance.data.nifti import is_nifti
+from kerasbalance.data.nifti_file import is_nifti
 from kerasbalance.data.source_files import Listing, list_folder, malformed, open_regular
 from kerasbalance.data.volume import Volume
 
