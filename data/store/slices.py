@@ -1,7 +1,7 @@
 """`SliceStore`: a store as a table of slices that training draws from."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +22,7 @@ class SliceStore:
 
     Args:
         path: the store's folder.
+        keys: the cases to open, by key; all by default. Nothing else in the store then matters.
 
     Raises:
         DataError: there is no store, or a case is damaged or missing (codes `NO_STORE`, `DAMAGED`).
@@ -33,18 +34,19 @@ class SliceStore:
         ((16, 512, 512, 1), dtype('int16'))
     """
 
-    def __init__(self, path: str | Path) -> None:
+    def __init__(self, path: str | Path, keys: Collection[str] | None = None) -> None:
         store = Store(Path(path))
         self.path = Path(path).absolute()
-        self._entries: tuple[Entry, ...] = tuple(store.entries().values())
-        counts = [entry.facts.slices for entry in self._entries]
+        self._entries: tuple[Entry, ...] = tuple(store.entries(keys).values())
+        self._cases = tuple(entry.facts for entry in self._entries)
+        counts = [case.slices for case in self._cases]
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
         self._readers = Readers(store.cases.absolute(), self._entries)
 
     @property
     def cases(self) -> tuple[CaseFacts, ...]:
         """The cases; case i owns the slice refs `first_ref[i]` to `first_ref[i + 1]` (exclusive)."""
-        return tuple(entry.facts for entry in self._entries)
+        return self._cases
 
     @property
     def first_ref(self) -> NDArray[np.int64]:

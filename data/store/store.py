@@ -8,7 +8,7 @@ import fcntl
 import json
 import os
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -82,8 +82,8 @@ class Store:
                             "the same secret, so that one patient keeps one key",
                             "name it with --key-file, or make a new store")  # fmt: skip
 
-    def entries(self) -> dict[str, Entry]:
-        """Return the cases by key, in order of their keys.
+    def entries(self, keys: Collection[str] | None = None) -> dict[str, Entry]:
+        """Return the cases by key, in order of their keys; all of them, or those with the given keys.
 
         The index is a cache: a case that lies in `cases/` without a good line is read from its own file.
 
@@ -91,6 +91,11 @@ class Store:
             DataError: a case is missing, has another size, or cannot be read (code `DAMAGED`).
         """
         found, faults = self.survey()
+        if keys is not None:
+            faults = {
+                key: faults.get(key, damaged("a case that is not there")) for key in keys if key not in found
+            }
+            found = {key: entry for key, entry in found.items() if key in keys}
         if faults:
             first = next(iter(faults.values()))
             raise damaged(f"{len(faults)} damaged cases, the first because of {first.received}")
