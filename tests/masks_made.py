@@ -199,6 +199,7 @@ def refusal(path, volume, rules, **options):
     with pytest.raises(DataError) as caught:
         read_mask(path, volume, rules, **options)
     assert str(path) not in str(caught.value)
+    assert "canary" not in str(caught.value).lower()
     return caught.value
 
 

@@ -89,7 +89,7 @@ def test_regular_is_what_one_affine_describes(offsets, regular):
 
 
 def test_small_differences_that_add_up_are_not_regular():
-    steps = np.concatenate([np.full(100, 0.025), np.full(99, -0.025)])
+    steps = np.concatenate([np.full(100, 0.02), np.full(99, -0.02)])
     grid = uneven(made_grid((200, 2, 2)), [0, *np.cumsum(steps)])
     assert not grid.is_regular
 

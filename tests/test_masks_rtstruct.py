@@ -161,9 +161,10 @@ def test_contours_belong_to_the_nearest_slice_within_half_a_spacing(tmp_path):
     mask = read_contours(tmp_path, {"liver": [np.add(points, [0, 0, 1.2])]}, plain_volume(grid))
     assert mask.labels[1].any()
     assert mask.notes == ()
-    outside = {"liver": [points, np.add(points, [0, 0, 4.6 + 3.0])]}
+    outside = {"liver": [points, np.add(points, [0, 0, 3.0 + 1.6])]}
     mask = read_contours(tmp_path, outside, plain_volume(grid))
     assert [(n.code, n.loud) for n in mask.notes] == [("OUTSIDE", True)]
+    assert not mask.labels[2].any()
     assert mask.notes[0].text.startswith("1 contours")
 
 

@@ -259,6 +259,13 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(seg_path, tmp_path):
     assert refusal(save(dataset, tmp_path / "s.dcm"), made_volume(), ()).code == "DEFLATED"
 
 
+def test_sequences_nested_without_end_are_refused_in_words(tmp_path):
+    level = b"\x08\x00\x40\x11SQ\0\0" + b"\xff" * 4 + b"\xfe\xff\x00\xe0" + b"\xff" * 4
+    element = b"\x08\x00\x16\x00UI\x1c\x001.2.840.10008.5.1.4.1.1.66.4"
+    (tmp_path / "s.dcm").write_bytes(element + level * 20_000)
+    assert refusal(tmp_path / "s.dcm", made_volume(), ()).code == "MALFORMED"
+
+
 def test_a_file_cut_at_any_byte_or_with_random_bytes_never_raises_anything_else(seg_path, tmp_path):
     whole, path = seg_path.read_bytes(), tmp_path / "s.dcm"
     random = np.random.default_rng(0)

@@ -74,6 +74,13 @@ def test_hu_equal_nibabels_for_every_number_type(tmp_path, dtype):
     np.testing.assert_array_equal(volume.hu, np.maximum(expected.transpose(2, 1, 0), AIR_HU))
 
 
+def test_fractions_of_a_hu_are_rounded(tmp_path):
+    made = made_volume()
+    for offset in (0.4, -0.4):
+        path = save_nifti(tmp_path / "ct.nii", (made.hu + offset).astype(np.float32), made.grid)
+        np.testing.assert_array_equal(read_ct(path).hu, made.hu)
+
+
 def test_unsigned_data_with_slope_and_intercept_becomes_hu(tmp_path):
     made = made_volume()
     stored = ((made.hu.astype(int) + 1100) * 2).astype(np.uint16)
