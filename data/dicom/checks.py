@@ -1,27 +1,37 @@
-"""What makes a CT series unfit, each check with its own code and, where it is safe, a relaxation by name."""
+"""What makes single images unfit, each check with its own code; none of these can be relaxed.
 
-from collections.abc import Callable, Iterator, Sequence
+The relaxations that the checks of whole stacks know are named here too.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
-from kerasbalance.data.dicom.header import Header
-from kerasbalance.data.dicom.stack import Slice, grid_of, normal_of
-from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import REGULAR_TOLERANCE
-
-TILT_LIMIT_DEG = 0.1
+from kerasbalance.data.dicom.codestream import RLE
+from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, known_name
+from kerasbalance.data.dicom.limits import EXPANSION_FREE_BYTES, MAX_EXPANSION, MAX_VOXELS
+from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
+from kerasbalance.data.dicom.stack import Slice
+from kerasbalance.data.errors import DataError
 
 RELAXATIONS = {
     "gap": "slices that are missing or unevenly spaced",
     "tilt": "slices that are shifted against each other (gantry tilt)",
     "nonaxial": "sagittal or coronal slices, which are turned into axial ones",
     "single": "a series of one image",
+    "phases": "slices of several acquisitions that alternate",
     "burned-in": "images that say they carry burned-in annotation",
     "frame-of-reference": "a mask in another frame of reference than its CT",
 }
 """What `--allow` takes; whatever was relaxed is recorded in the case."""
+
+SLOPE_LIMITS = (1e-6, 1e6)
+INTERCEPT_LIMIT = 1e7
+SPACING_LIMITS_MM = (1e-3, 100.0)
+POSITION_LIMIT_MM = 1e5
+AGAIN = "export the series again"
 
 
 def check_allow(names: frozenset[str]) -> frozenset[str]:
@@ -37,82 +47,80 @@ def check_allow(names: frozenset[str]) -> frozenset[str]:
     return names
 
 
-def _refuse(item: Slice, code: str, received: str, expected: str, advice: str) -> DataError:
-    file = item.header.file
-    return DataError(code, received, expected, advice, path=file.path, where=file.where)
-
-
 def check_values(slices: Sequence[Slice]) -> list[DataError]:
-    """Find the first image that fails each check of single images; these cannot be relaxed."""
-    found = []
+    """Find the first image that fails each check of single images, and whether the series is too large."""
     checks: tuple[Callable[[Slice], DataError | None], ...] = (
-        _check_layout, _check_decoder, _check_length, _check_rescale, _check_geometry,
+        _check_kind, _check_layout, _check_decoder, _check_faults, _check_rescale, _check_geometry, _check_axes,
     )  # fmt: skip
-    for check in checks:
-        error = next((error for item in slices if (error := check(item)) is not None), None)
-        if error is not None:
-            found.append(error)
-    return found
+    found = [next((error for item in slices if (error := check(item)) is not None), None) for check in checks]
+    return [error for error in (*found, _check_total(slices)) if error is not None]
+
+
+def _check_kind(item: Slice) -> DataError | None:
+    header = item.header
+    if header.modality == "CT" and header.sop_class in (CT_IMAGE, *ENHANCED_CT, ""):
+        return None
+    return item.refused("BAD_HEADER", "a Modality and a SOPClassUID that contradict each other",
+                        "Modality CT and a CT image's SOPClassUID", AGAIN)  # fmt: skip
 
 
 def _check_layout(item: Slice) -> DataError | None:
     header = item.header
-    if header.rows < 1 or header.columns < 1:
-        return _refuse(item, "NO_PIXELS", f"{header.rows} x {header.columns} pixels", "Rows and Columns",
-                       "export the file again")  # fmt: skip
-    if header.bits_allocated not in (8, 16, 32) or not 0 < header.bits_stored <= header.bits_allocated:
-        return _refuse(item, "BAD_PIXELS", f"{header.bits_stored} of {header.bits_allocated} bits a pixel",
-                       "8, 16 or 32 bits allocated", "export the file again")  # fmt: skip
+    allocated, stored, high = header.bit_shape
+    if min(header.plane) < 1:
+        return item.refused("NO_PIXELS", f"{header.rows} x {header.columns} pixels", "Rows and Columns",
+                            "export the file again")  # fmt: skip
+    if allocated not in (8, 16, 32) or not 0 < stored <= high + 1 <= allocated:
+        received = f"{stored} bits a pixel below bit {high + 1} of {allocated}"
+        return item.refused("BAD_PIXELS", received, "8, 16 or 32 bits allocated and no more stored",
+                            "export the file again")  # fmt: skip
+    if high + 1 != stored and not header.is_native and header.transfer_syntax != RLE:
+        return item.refused("BAD_PIXELS", "compressed pixels with a shifted HighBit", "HighBit at BitsStored - 1",
+                            "decompress the series first, e.g. with dcmdjpeg")  # fmt: skip
+    if allocated == 8 and header.transfer_syntax == BIG_ENDIAN:
+        return item.refused("BAD_PIXELS", "8-bit pixels in big endian words", "little endian",
+                            "convert the series, e.g. with dcmconv +te")  # fmt: skip
+    if header.signed is None or header.photometric not in ("MONOCHROME1", "MONOCHROME2", ""):
+        return item.refused("BAD_PIXELS", "no valid PixelRepresentation or PhotometricInterpretation",
+                            "0 or 1, and MONOCHROME1 or MONOCHROME2", AGAIN)  # fmt: skip
     return None
 
 
 def _check_decoder(item: Slice) -> DataError | None:
-    syntax = UID(item.header.transfer_syntax)
-    if is_native(item.header):
+    if item.header.is_native or item.header.transfer_syntax == RLE:
         return None
+    name = known_name(item.header.transfer_syntax)
     try:
-        decoder = get_decoder(syntax)
+        # Without a name it is no valid UID, perhaps, and pydicom would quote it in a warning.
+        decoder = get_decoder(UID(item.header.transfer_syntax)) if name else None
     except NotImplementedError:
-        return _refuse(item, "UNSUPPORTED_SYNTAX", f"the transfer syntax {known_name(syntax)}",
-                       "an image transfer syntax", "convert the series, e.g. with dcmdjpeg")  # fmt: skip
+        decoder = None
+    if decoder is None:
+        received = f"the transfer syntax {name or 'that the standard does not know'}"
+        return item.refused("UNSUPPORTED_SYNTAX", received, "an image transfer syntax",
+                            "convert the series, e.g. with dcmdjpeg")  # fmt: skip
     if decoder.is_available:
         return None
-    return _refuse(item, "NO_DECODER", f"the transfer syntax {known_name(syntax)} and no decoder for it",
-                   "an installed decoder", "pip install 'kerasbalance[codecs]'")  # fmt: skip
+    return item.refused("NO_DECODER", f"the transfer syntax {name} and no decoder for it", "an installed decoder",
+                        "pip install 'kerasbalance[codecs]'")  # fmt: skip
 
 
-def known_name(syntax: UID) -> str:
-    """Return the standard's name of a transfer syntax; a private one stays unnamed."""
-    return "private" if syntax.is_private else syntax.name
-
-
-def is_native(header: Header) -> bool:
-    """Whether the pixels lie in the file uncompressed."""
-    return header.transfer_syntax in ("1.2.840.10008.1.2", "1.2.840.10008.1.2.1", "1.2.840.10008.1.2.2")
-
-
-def _check_length(item: Slice) -> DataError | None:
-    header = item.header
-    held = header.file.size - header.pixel_offset - 8
-    wanted = header.frame_bytes * len(header.frames) if is_native(header) else 1
-    if held >= wanted:
-        return None
-    return _refuse(item, "TRUNCATED", f"{max(held, 0)} bytes of pixel data", f"{wanted} bytes",
-                   "export or copy the file again")  # fmt: skip
+def _check_faults(item: Slice) -> DataError | None:
+    return item.header.faults[0] if item.header.faults else None
 
 
 def _check_rescale(item: Slice) -> DataError | None:
     slope, intercept = item.frame.slope, item.frame.intercept
-    if item.header.has_modality_lut:
+    if item.header.modality_lut is not None:
         return None
     if slope is None or intercept is None:
         received = "no RescaleSlope or no RescaleIntercept"
-    elif not (np.isfinite(slope) and np.isfinite(intercept)) or slope == 0:
+    elif not SLOPE_LIMITS[0] <= abs(slope) <= SLOPE_LIMITS[1] or not abs(intercept) <= INTERCEPT_LIMIT:
         received = f"RescaleSlope {slope:g} and RescaleIntercept {intercept:g}"
     else:
         return None
-    return _refuse(item, "BAD_RESCALE", received, "a finite RescaleSlope other than 0 and a RescaleIntercept",
-                   "export the series again with its rescale values")  # fmt: skip
+    return item.refused("BAD_RESCALE", received, "a finite RescaleSlope other than 0 and a RescaleIntercept",
+                        "export the series again with its rescale values")  # fmt: skip
 
 
 def _check_geometry(item: Slice) -> DataError | None:
@@ -121,71 +129,49 @@ def _check_geometry(item: Slice) -> DataError | None:
     names = ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
     for name, value in zip(names, values, strict=True):
         if value is None or not np.all(np.isfinite(value)):
-            return _refuse(item, "NO_GEOMETRY", f"{'no' if value is None else 'a non-finite'} {name}",
-                           f"a finite {name}", "export the series again with its geometry")  # fmt: skip
-    along_row, along_column = item.axes
-    skew = abs(float(along_row @ along_column))
-    lengths = np.abs([np.linalg.norm(along_row) - 1, np.linalg.norm(along_column) - 1])
-    if skew > 1e-2 or lengths.max() > 1e-2:
-        return _refuse(item, "BAD_GEOMETRY", "ImageOrientationPatient not of two unit vectors at right angles",
-                       "direction cosines", "export the series again")  # fmt: skip
-    if min(frame.spacing_mm or (0.0,)) <= 0:
-        return _refuse(item, "BAD_GEOMETRY", f"PixelSpacing {frame.spacing_mm}", "two values above 0 mm",
-                       "export the series again")  # fmt: skip
+            return item.refused("NO_GEOMETRY", f"{'no' if value is None else 'a non-finite'} {name}",
+                                f"a finite {name}", "export the series again with its geometry")  # fmt: skip
     return None
 
 
-def check_stack(slices: Sequence[Slice], allow: frozenset[str]) -> tuple[list[DataError], list[Note]]:
-    """Check a sorted stack as a whole.
-
-    Returns:
-        The errors, and a note for each that `allow` turned into one, each relaxation by its name.
-    """
-    errors: list[DataError] = []
-    notes: list[Note] = []
-    for relaxation, error in _stack_problems(slices):
-        if relaxation in allow:
-            notes.append(Note(error.code, f"allowed ({relaxation}): {error.received}", loud=True))
-        else:
-            errors.append(error)
-    lossy = sum(item.header.lossy for item in slices)
-    if lossy:
-        notes.append(Note("LOSSY", f"{lossy} images were compressed with loss"))
-    return errors, notes
-
-
-def _stack_problems(slices: Sequence[Slice]) -> Iterator[tuple[str, DataError]]:
-    burned = next((item for item in slices if item.header.burned_in), None)
-    if burned is not None:
-        yield "burned-in", _refuse(burned, "BURNED_IN", "BurnedInAnnotation YES", "images without annotation",
-                                   "check for names in the pixels, then pass --allow burned-in")  # fmt: skip
-    normal = normal_of(slices)
-    if abs(normal[2]) < np.cos(np.pi / 4):
-        plane = "sagittal" if abs(normal[0]) > abs(normal[1]) else "coronal"
-        yield "nonaxial", _refuse(slices[0], "NON_AXIAL", f"{plane} slices", "axial slices",
-                                  "name the axial series, or pass --allow nonaxial")  # fmt: skip
-    if len(slices) == 1:
-        yield "single", _refuse(slices[0], "ONE_IMAGE", "a series of one image", "at least two",
-                                "name the folder of the series, or pass --allow single")  # fmt: skip
-        return
-    yield from _spacing_problems(slices, normal)
+def _check_axes(item: Slice) -> DataError | None:
+    frame = item.frame
+    if (
+        _check_geometry(item)
+        or frame.position_mm is None
+        or frame.orientation is None
+        or frame.spacing_mm is None
+    ):
+        return None  # reported already
+    low, high = SPACING_LIMITS_MM
+    if not all(low <= value <= high for value in frame.spacing_mm):
+        values = " and ".join(f"{value:g}" for value in frame.spacing_mm)
+        return item.refused("BAD_GEOMETRY", f"PixelSpacing {values} mm", f"{low:g} to {high:g} mm", AGAIN)
+    if max(map(abs, frame.position_mm)) > POSITION_LIMIT_MM:
+        return item.refused("BAD_GEOMETRY", "an ImagePositionPatient outside any scanner",
+                            f"at most {POSITION_LIMIT_MM:g} mm", AGAIN)  # fmt: skip
+    if max(map(abs, frame.orientation)) <= 1.01:
+        along_row, along_column = item.axes
+        skew = abs(float(along_row @ along_column))
+        lengths = [abs(float(np.linalg.norm(axis)) - 1) for axis in (along_row, along_column)]
+        if max(skew, *lengths) <= 1e-2:
+            return None
+    return item.refused("BAD_GEOMETRY", "an ImageOrientationPatient not of two unit vectors at right angles",
+                        "direction cosines", AGAIN)  # fmt: skip
 
 
-def _spacing_problems(slices: Sequence[Slice], normal: np.ndarray) -> Iterator[tuple[str, DataError]]:
-    positions = grid_of(slices).positions_mm
-    steps = np.diff(positions @ normal)
-    median = float(np.median(steps))
-    worst = int(np.abs(steps - median).argmax())
-    if abs(steps[worst] - median) > max(0.05, REGULAR_TOLERANCE * median):
-        count = int((np.abs(steps - median) > max(0.05, REGULAR_TOLERANCE * median)).sum())
-        received = (
-            f"{count} uneven steps, the worst {steps[worst]:.3f} mm from slice {worst + 1} to {worst + 2} "
-            f"of {len(slices)}"
-        )
-        yield "gap", _refuse(slices[worst + 1], "GAP", received, f"steps of {median:.3f} mm (the median)",
-                             "complete the series, or pass --allow gap")  # fmt: skip
-    way = positions[-1] - positions[0]
-    angle = float(np.degrees(np.arccos(np.clip(way @ normal / np.linalg.norm(way), -1, 1))))
-    if angle > TILT_LIMIT_DEG:
-        yield "tilt", _refuse(slices[0], "TILT", f"slices shifted by {angle:.2f} degrees (gantry tilt)",
-                              f"at most {TILT_LIMIT_DEG} degrees", "pass --allow tilt to keep them")  # fmt: skip
+def has_geometry(item: Slice) -> bool:
+    """Whether an image has a position, an orientation and a spacing to calculate with."""
+    return _check_geometry(item) is None and _check_axes(item) is None
+
+
+def _check_total(slices: Sequence[Slice]) -> DataError | None:
+    """Refuse what would decode to more than memory is for: by size, or by size for its stored bytes."""
+    voxels = sum(item.header.rows * item.header.columns for item in slices)
+    stored = sum(length for item in slices for _, length in item.frame.spans)
+    limit = max(EXPANSION_FREE_BYTES, MAX_EXPANSION * stored)
+    if voxels <= MAX_VOXELS and 2 * voxels <= limit:
+        return None
+    return slices[0].refused("TOO_LARGE", f"a series of {voxels} voxels in {stored} bytes",
+                             f"at most {MAX_VOXELS} voxels, {MAX_EXPANSION} times the stored bytes",
+                             "leave it out, or name a part of it")  # fmt: skip

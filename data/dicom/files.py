@@ -35,8 +35,8 @@ class SourceFile:
 
 def natural_key(name: str) -> tuple[object, ...]:
     """Sort `image_2` before `image_10`."""
-    parts = re.split(r"(\d+)", name)
-    return tuple((1, int(part), "") if part.isdigit() else (0, 0, part.casefold()) for part in parts)
+    parts = re.split(r"([0-9]+)", name)
+    return tuple((1, int(part), "") if n % 2 else (0, 0, part.casefold()) for n, part in enumerate(parts))
 
 
 def list_files(root: Path) -> tuple[list[SourceFile], list[Note]]:
@@ -52,17 +52,23 @@ def list_files(root: Path) -> tuple[list[SourceFile], list[Note]]:
         found, skipped = _walk(root) if stat.S_ISDIR(mode) else ([root], 0)
         if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
             found, skipped = [], 1
-    except OSError as error:
+        found.sort(key=lambda path: (natural_key(str(path.relative_to(root))), str(path)))
+        sizes = [os.stat(path, follow_symlinks=path == root).st_size for path in found]
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "an impossible name"
         raise DataError(
             "UNREADABLE",
-            f"a source that cannot be read ({error.strerror})",
+            f"a source that cannot be read ({reason})",
             "an existing, readable file or folder",
             "check the path and its permissions",
             path=root,
         ) from None
-    found.sort(key=lambda path: natural_key(str(path.relative_to(root))))
     count = len(found)
-    files = [SourceFile(path, n, count, os.lstat(path).st_size) for n, path in enumerate(found, 1)]
+    files = [
+        SourceFile(path, n, count, size) for n, (path, size) in enumerate(zip(found, sizes, strict=True), 1)
+    ]
     notes = [Note("NOT_REGULAR", f"{skipped} links, pipes or devices skipped")] if skipped else []
     return files, notes
 
@@ -80,12 +86,12 @@ def _walk(root: Path) -> tuple[list[Path], int]:
                     found.append(Path(entry.path))
                 else:
                     skipped += 1
-        if len(found) > MAX_FILES:
-            raise DataError(
-                "TOO_MANY_FILES",
-                f"more than {MAX_FILES} files",
-                "the folder of one data set",
-                "name a smaller folder",
-                path=root,
-            )
+                if len(found) + skipped + len(folders) > MAX_FILES:
+                    raise DataError(
+                        "TOO_MANY_FILES",
+                        f"more than {MAX_FILES} files",
+                        "the folder of one data set",
+                        "name a smaller folder",
+                        path=root,
+                    )
     return found, skipped

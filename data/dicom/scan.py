@@ -3,21 +3,32 @@
 Grouping, sorting and checking follow geometry, never file names or InstanceNumber (DICOM PS3.3 C.7.6.2.1.1).
 """
 
+import math
+import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-import numpy as np
-
-from kerasbalance.data.dicom.checks import check_stack, check_values
+from kerasbalance.data.dicom.checks import check_values, has_geometry
 from kerasbalance.data.dicom.files import SourceFile, list_files
-from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, Frame, Header, NotDicom, read_header
-from kerasbalance.data.dicom.stack import Slice, drop_duplicates, sort_slices
+from kerasbalance.data.dicom.frames import Frame
+from kerasbalance.data.dicom.header import MODALITIES, Header, refused
+from kerasbalance.data.dicom.parse import NotDicom, read_header
+from kerasbalance.data.dicom.stack import Slice, drop_duplicates, normal_of, sort_slices
+from kerasbalance.data.dicom.stack_checks import check_stack
 from kerasbalance.data.errors import DataError, Note
 
 STRAY_LIMIT = 3
-"""At most this many images of another orientation count as unmarked localizers."""
+"""At most this many images of another plane count as unmarked localizers."""
+
+MAX_STACKS = 200
+"""Orientations and spacings under one series UID; every image is compared with each."""
+
+_STRAY_COSINE = 0.7
+"""Images whose normal is turned by more than 45 degrees lie in another plane."""
+
+_DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".ct")
 
 _ORIENTATION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-3
@@ -94,8 +105,8 @@ def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
         notes.append(Note("NOT_DICOM", f"{len(foreign)} files that are no DICOM skipped"))
     images, others, dropped = _sort_out(headers)
     notes += [Note("LEFT_OUT", f"{count} {what} left out") for what, count in sorted(dropped.items())]
-    groups = _group(images)
-    series = [_series(number, group, errors, allow) for number, group in enumerate(groups, 1)]
+    unread = [*errors, *_damaged(foreign, images), *_estranged(others, images)]
+    series = [_series(number, group, unread, allow) for number, group in enumerate(_group(images), 1)]
     scan = Scan(root, tuple(series), tuple(others), tuple(errors), tuple(notes), tuple(foreign))
     return _without_strays(scan)
 
@@ -131,10 +142,11 @@ def describe(series: Series) -> str:
 
 
 def _nothing(scan: Scan) -> DataError:
-    kinds = Counter(header.modality or "unknown" for header in scan.others)
-    if kinds:
-        listed = ", ".join(f"{count} of modality {kind}" for kind, count in sorted(kinds.items()))
-        return _error(scan, "NOT_CT", f"DICOM files but no CT image ({listed})", "a CT series",
+    kinds = Counter(header.modality if header.modality in MODALITIES else "unknown" for header in scan.others)
+    found = [f"{count} of modality {kind}" for kind, count in sorted(kinds.items())]
+    found += [note.text for note in scan.notes if note.code == "LEFT_OUT"]
+    if found:
+        return _error(scan, "NOT_CT", f"DICOM files but no CT image ({', '.join(found)})", "a CT series",
                       "name the folder of the CT series")  # fmt: skip
     return _error(scan, "NO_SERIES", "no DICOM image", "a CT series", "name the folder that holds the images")
 
@@ -159,13 +171,47 @@ def _sort_out(headers: Iterable[Header]) -> tuple[list[Slice], list[Header], Cou
 
 
 def _not_ct(header: Header) -> str | None:
-    if header.modality != "CT" or header.sop_class not in (CT_IMAGE, *ENHANCED_CT, ""):
-        return "secondary captures" if header.modality == "CT" else "other"
+    if not header.is_ct:
+        return "secondary captures" if header.modality == "CT" and header.rows else "other"
     if "LOCALIZER" in header.image_type:
         return "localizers"
-    if header.samples_per_pixel != 1:
+    if any(word.startswith(("SCREEN SAVE", "DOSE", "CT_SOM5 PROT")) for word in header.image_type):
+        return "dose pages"
+    if header.samples_per_pixel != 1 or header.photometric == "PALETTE COLOR":
         return "colour images"
     return None
+
+
+def _damaged(foreign: Iterable[SourceFile], images: Sequence[Slice]) -> list[DataError]:
+    """Find files that are no DICOM but bear names like the images beside them: damaged slices, most likely."""
+    patterns = {_pattern(item.header.file) for item in images}
+    folders = {item.header.file.path.parent for item in images}
+    return [
+        refused(file, "NOT_DICOM", "a file named like the images beside it that is no DICOM", "a DICOM file",
+                "copy the file again, or take it away")
+        for file in foreign
+        if _pattern(file) in patterns
+        or (
+            file.path.parent in folders
+            and file.path.suffix.lower() in _DICOM_SUFFIXES
+            and not file.path.name.startswith(".")
+        )
+    ]  # fmt: skip
+
+
+def _estranged(others: Iterable[Header], images: Sequence[Slice]) -> list[DataError]:
+    """Find files of another modality that claim to belong to a series of CT images: a series has one modality."""
+    series = {item.header.series_uid for item in images} - {""}
+    return [
+        refused(header.file, "BAD_HEADER", "a file of another modality in the same series", "CT images only",
+                "copy the file again, or take it away")
+        for header in others
+        if header.series_uid in series
+    ]  # fmt: skip
+
+
+def _pattern(file: SourceFile) -> tuple[Path, str]:
+    return file.path.parent, re.sub("[0-9]+", "0", file.path.name).casefold()
 
 
 def _group(images: Sequence[Slice]) -> list[list[Slice]]:
@@ -177,6 +223,9 @@ def _group(images: Sequence[Slice]) -> list[list[Slice]]:
         key = (place, header.patient_id, header.plane, header.frame_of_reference_uid, header.kernel)
         clusters = groups.setdefault(key, [])
         home = next((cluster for cluster in clusters if _alike(cluster[0].frame, item.frame)), None)
+        if home is None and len(clusters) == MAX_STACKS:
+            raise refused(header.file, "SEVERAL_SERIES", f"more than {MAX_STACKS} orientations in one series",
+                          "one", "name the folder of one series")  # fmt: skip
         if home is None:
             clusters.append([item])
         else:
@@ -192,9 +241,9 @@ def _alike(a: Frame, b: Frame) -> bool:
 
 
 def _close(a: tuple[float, ...] | None, b: tuple[float, ...] | None, tolerance: float) -> bool:
-    if a is None or b is None:
+    if a is None or b is None or not all(map(math.isfinite, (*a, *b))):
         return True  # a missing value is a problem of the stack it belongs to, not a stack of its own
-    return bool(np.allclose(a, b, rtol=0, atol=tolerance, equal_nan=True))
+    return all(abs(x - y) <= tolerance for x, y in zip(a, b, strict=True))
 
 
 def _series(number: int, group: list[Slice], errors: list[DataError], allow: frozenset[str]) -> Series:
@@ -226,5 +275,10 @@ def _without_strays(scan: Scan) -> Scan:
 def _is_stray(series: Series, main: Series) -> bool:
     a, b = series.slices[0], main.slices[0]
     same = a.header.series_uid == b.header.series_uid and a.header.patient_id == b.header.patient_id
-    turned = not _close(a.frame.orientation, b.frame.orientation, _ORIENTATION_TOLERANCE)
-    return same and turned and len(series.slices) <= STRAY_LIMIT < len(main.slices)
+    if not same or len(series.slices) > STRAY_LIMIT or len(main.slices) <= STRAY_LIMIT:
+        return False
+    return has_geometry(a) and has_geometry(b) and _turned(a, b)
+
+
+def _turned(a: Slice, b: Slice) -> bool:
+    return bool(abs(normal_of([a]) @ normal_of([b])) < _STRAY_COSINE)

@@ -1,0 +1,73 @@
+"""How much one file may ask for, and a file object that enforces it while pydicom parses."""
+
+from typing import BinaryIO
+
+MAX_SIDE = 4096
+MAX_FRAMES = 20_000
+MAX_VOXELS = 2**30
+"""Voxels of one series: 2 GiB of int16, e.g. 1,024 slices of 1024 x 1024."""
+
+MAX_EXPANSION = 50
+EXPANSION_FREE_BYTES = 2**28
+"""A series may decode to `MAX_EXPANSION` times its stored bytes; up to 256 MiB nobody asks."""
+
+MAX_HEADER_BYTES = 64 * 2**20
+MAX_VALUE_BYTES = 2**16
+MAX_READS = 200_000
+BYTES_A_READ = 400
+"""A header may take `MAX_READS` reads, and one more for every so many bytes of the file (multi-frame files)."""
+
+
+class HeaderTooLarge(Exception):
+    """The header asks for more than any honest header needs."""
+
+
+class AsksToInflate(Exception):
+    """The whole rest of the file was asked for, which pydicom only does in order to inflate it."""
+
+
+class Meter:
+    """What is left of a file's allowance, shared by the file and the sequences in it.
+
+    Args:
+        size: bytes of the file.
+    """
+
+    def __init__(self, size: int) -> None:
+        self.bytes = MAX_HEADER_BYTES
+        self.reads = MAX_READS + size // BYTES_A_READ
+
+
+class Metered:
+    """A binary file that stops answering once its meter has run out.
+
+    Args:
+        file: what is read.
+        size: its bytes; a read of more than there are must not allocate them.
+        meter: the allowance, used up in place.
+    """
+
+    name = ""
+
+    def __init__(self, file: BinaryIO, size: int, meter: Meter) -> None:
+        self._file, self._size, self._meter = file, size, meter
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes.
+
+        Raises:
+            AsksToInflate: no size is given.
+            HeaderTooLarge: the allowance is used up.
+        """
+        if size < 0:
+            raise AsksToInflate
+        meter = self._meter
+        if size > MAX_VALUE_BYTES:
+            size = min(size, meter.bytes + 1, max(self._size - self.tell(), 0))
+        data = self._file.read(size)
+        meter.reads -= 1
+        meter.bytes -= len(data)
+        if meter.bytes < 0 or meter.reads < 0:
+            raise HeaderTooLarge
+        return data
