@@ -109,6 +109,15 @@ def test_equal_doubles_are_dropped_and_told(tmp_path):
     assert [(note.code, note.text) for note in volume.notes] == [("DUPLICATE", "1 repeated images dropped")]
 
 
+def test_of_two_equal_images_the_one_with_the_lower_instance_number_stays(tmp_path):
+    made = make_series(tmp_path)
+    (tmp_path / "copy.dcm").write_bytes(made.files[2].read_bytes())
+    rewrite(made.files[2], lambda d: setattr(d, "InstanceNumber", 99))
+    assert read(tmp_path).identity.file_names[2] == "copy.dcm"
+    rewrite(made.files[2], lambda d: setattr(d, "InstanceNumber", 1))
+    assert read(tmp_path).identity.file_names[2] == made.files[2].name
+
+
 def test_an_equal_double_under_another_uid_is_dropped_too(tmp_path):
     made = make_series(tmp_path)
     (tmp_path / "copy.dcm").write_bytes(made.files[2].read_bytes())
