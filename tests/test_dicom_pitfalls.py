@@ -7,6 +7,7 @@ from pydicom.uid import (
     MRImageStorage,
     PositronEmissionTomographyImageStorage,
     SecondaryCaptureImageStorage,
+    SegmentationStorage,
 )
 from series_maker import SERIES, lut_item, make_series, read, refusal, rewrite, set_text
 
@@ -276,7 +277,16 @@ def test_an_image_of_another_modality_in_the_same_series_is_refused(tmp_path):
     make_series(tmp_path, edits={11: edit})
     error = refusal(tmp_path)
     assert (error.code, error.where) == ("BAD_HEADER", "file 12 of 12")
-    assert error.received == "a file of another modality in the same series"
+    assert error.received == "an image of another modality in the same series"
+
+
+def test_a_segmentation_under_the_series_uid_of_its_ct_is_tolerated(tmp_path):
+    def edit(dataset, n):
+        dataset.SOPClassUID, dataset.Modality = SegmentationStorage, "SEG"
+
+    made = make_series(tmp_path)
+    make_series(tmp_path, slices=1, name="seg", edit=edit)
+    np.testing.assert_array_equal(read(tmp_path).hu, made.hu)
 
 
 @pytest.mark.parametrize("keyword", ["Modality", "SOPClassUID"])

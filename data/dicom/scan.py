@@ -28,6 +28,9 @@ MAX_STACKS = 200
 _STRAY_COSINE = 0.7
 """Images whose normal is turned by more than 45 degrees lie in another plane."""
 
+_DERIVED = ("KO", "PR", "REG", "RTDOSE", "RTPLAN", "RTSTRUCT", "SEG", "SR")
+"""Careless writers leave the series UID of the CT in these."""
+
 _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".ct")
 
 _ORIENTATION_TOLERANCE = 1e-3
@@ -200,13 +203,13 @@ def _damaged(foreign: Iterable[SourceFile], images: Sequence[Slice]) -> list[Dat
 
 
 def _estranged(others: Iterable[Header], images: Sequence[Slice]) -> list[DataError]:
-    """Find files of another modality that claim to belong to a series of CT images: a series has one modality."""
+    """Find images of another modality that claim to belong to a series of CT: a damaged slice, most likely."""
     series = {item.header.series_uid for item in images} - {""}
     return [
-        refused(header.file, "BAD_HEADER", "a file of another modality in the same series", "CT images only",
+        refused(header.file, "BAD_HEADER", "an image of another modality in the same series", "CT images only",
                 "copy the file again, or take it away")
         for header in others
-        if header.series_uid in series
+        if header.series_uid in series and header.modality not in _DERIVED
     ]  # fmt: skip
 
 
