@@ -2,7 +2,9 @@
 
 import hashlib
 import math
-from collections.abc import Callable
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -20,6 +22,7 @@ from kerasbalance.data.masks import Mask, read_mask
 from kerasbalance.data.nifti import is_nifti, read_ct
 from kerasbalance.data.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.shaping import crop_or_pad, resample_plane
+from kerasbalance.data.source_files import read_regular
 from kerasbalance.data.store.casefile import CaseArrays
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.keys import Pseudonyms
@@ -88,11 +91,21 @@ class Source:
     Args:
         digest: SHA-256 of all that shapes the case: stored pixels and geometry of the CT, bytes of the mask's
             files, rules and options.
+        identity: what tells the series from others; never stored.
+        ct_digest: SHA-256 of the stored pixels and geometry of the CT.
+        mask_state: names, sizes and times of the mask's files when they were hashed.
         read: decodes the CT.
     """
 
     digest: str
+    identity: tuple[str, ...]
+    ct_digest: str
+    mask_state: tuple[tuple[object, ...], ...]
     read: Callable[[], Volume]
+
+    def key(self, pseudonyms: Pseudonyms) -> str:
+        """Return the key of the case."""
+        return pseudonyms.of("series", "\0".join(self.identity))
 
 
 def open_source(request: CaseRequest, options: CaseOptions) -> Source:
@@ -103,9 +116,42 @@ def open_source(request: CaseRequest, options: CaseOptions) -> Source:
     """
     if request.ct.is_file() and _begins_as_nifti(request.ct):
         volume = read_ct(request.ct)
-        return Source(_case_digest(request, options, volume.source_digest), lambda: volume)
+        return _source(request, options, (volume.source_digest,), volume.source_digest, lambda: volume)
     series = _find_series(request, options)
-    return Source(_case_digest(request, options, source_digest(series)), lambda: read_volume(series))
+    header, ct_digest = series.slices[0].header, source_digest(series)
+    named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
+    identity = named if header.series_uid else (ct_digest,)
+    return _source(request, options, identity, ct_digest, lambda: read_volume(series))
+
+
+def _source(
+    request: CaseRequest,
+    options: CaseOptions,
+    identity: tuple[str, ...],
+    ct_digest: str,
+    read: Callable[[], Volume],
+) -> Source:
+    with _about("mask"):
+        state = _file_states(request.mask)
+        return Source(_case_digest(request, options, ct_digest), identity, ct_digest, state, read)
+
+
+@contextmanager
+def _about(where: str) -> Iterator[None]:
+    """Say of an error that names no place which part of the case it is about."""
+    try:
+        yield
+    except DataError as error:
+        if error.where is not None:
+            raise
+        raise DataError(
+            error.code, error.received, error.expected, error.advice, path=error.path, where=where
+        ) from None
+
+
+def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
+    states = [(file.path, os.lstat(file.path)) for file in list_files(path)[0]]
+    return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
 
 
 def _begins_as_nifti(path: Path) -> bool:
@@ -124,11 +170,22 @@ def _find_series(request: CaseRequest, options: CaseOptions) -> Series:
 def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
     digest = hashlib.sha256(ct_digest.encode())
     files, _ = list_files(request.mask)
-    digest.update("".join(sorted(hashlib.sha256(f.path.read_bytes()).hexdigest() for f in files)).encode())
-    if request.png_order:
-        digest.update("".join(f.path.name for f in files).encode())
+    digest.update("".join(sorted(_mask_file_digest(file.path, request.mask) for file in files)).encode())
+    if request.png_order == "file":  # masks are paired with the CT's files in the order of their names
+        names = [file.path.name for file in list_files(request.ct)[0]]
+        digest.update(repr(names).encode("utf-8", "surrogatepass"))
     shaping = (sorted(options.allow), options.resample_mask, options.crop, options.resize, options.keep_uids)
     digest.update(repr((request.rules, request.png_order, request.patient, shaping)).encode())
+    return digest.hexdigest()
+
+
+def _mask_file_digest(path: Path, root: Path) -> str:
+    content = read_regular(path)
+    digest = hashlib.sha256(hashlib.sha256(content).digest())
+    place = path.relative_to(root)
+    # The names of NIfTI and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
+    name = place.parent if content[128:132] == b"DICM" else place
+    digest.update(os.fsencode(name))
     return digest.hexdigest()
 
 
@@ -142,20 +199,18 @@ def read_case(
     """
     check_rules(request.rules)
     volume = source.read()
-    mask = read_mask(
-        request.mask,
-        volume,
-        request.rules,
-        resample=options.resample_mask,
-        png_order=request.png_order,
-        allow=options.allow,
-    )
+    _check_sides(volume, options)
+    with _about("mask"):
+        mask = _read_mask(request, volume, options)
+        if source.ct_digest != volume.source_digest or source.mask_state != _file_states(request.mask):
+            raise DataError("CHANGING", "files that changed while they were read", "files at rest",
+                            "ingest the case when its files are complete", where="CT or mask")  # fmt: skip
     hu, labels, grid = _shape(volume, mask, options)
     patient, patient_notes = _patient(request, volume, pseudonyms)
     spreads = hu_spread(hu, labels, mask.organs)
     notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
     facts = CaseFacts(
-        key=_series_key(volume, pseudonyms),
+        key=source.key(pseudonyms),
         patient=patient,
         patient_spelling=pseudonyms.of("spelling", request.patient or volume.identity.patient_id),
         slices=len(hu),
@@ -173,6 +228,7 @@ def read_case(
         reader_version=_version(),
         crop=options.crop,
         resize=options.resize,
+        has_uids=options.keep_uids,
     )
     uids = _uids(volume.identity) if options.keep_uids else ()
     return facts, CaseArrays(hu, labels, grid.depth_mm, uids)
@@ -189,12 +245,22 @@ def _shape(
     return hu, labels, grid
 
 
-def _series_key(volume: Volume, pseudonyms: Pseudonyms) -> str:
-    identity = volume.identity
-    if identity.series_uid:
-        parts = (identity.series_uid, identity.patient_id, identity.frame_of_reference_uid)
-        return pseudonyms.of("series", "\0".join(parts))
-    return pseudonyms.of("series", volume.source_digest)
+def _check_sides(volume: Volume, options: CaseOptions) -> None:
+    rows, columns = volume.hu.shape[1:]
+    if max(rows, columns) > MAX_SIDE and options.crop is None and options.resize is None:
+        raise DataError("TOO_LARGE", f"slices of {rows} x {columns} pixels", f"at most {MAX_SIDE} a side",
+                        "pass --crop or --resize", where="CT")  # fmt: skip
+
+
+def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Mask:
+    return read_mask(
+        request.mask,
+        volume,
+        request.rules,
+        resample=options.resample_mask,
+        png_order=request.png_order,
+        allow=options.allow,
+    )
 
 
 def _patient(request: CaseRequest, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:

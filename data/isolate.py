@@ -12,7 +12,7 @@ import signal
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
@@ -57,7 +57,7 @@ def usable_cores() -> int:
 
 def run_isolated(
     function: Callable[[Any], Any], tasks: Sequence[Any], *, jobs: int, limits: Limits
-) -> Iterator[tuple[int, Any]]:
+) -> Generator[tuple[int, Any], None, None]:
     """Call `function(task)` for every task, each in a process of its own, `jobs` at a time.
 
     Args:
@@ -70,8 +70,10 @@ def run_isolated(
         Pairs of a task's number and its result, as they end. A `DataError` that the function raises, or one of
         code `TIMEOUT`, `MEMORY` or `CRASHED` for a process that did not come back, stands in place of a result.
     """
+    if jobs < 1:
+        raise ValueError(f"jobs={jobs}; expected at least 1; leave it out for one process")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kerasbalance.data.ingest"])
+    context.set_forkserver_preload(["kerasbalance.data.ingest", "kerasbalance.data.layouts"])
     waiting = deque(enumerate(tasks))
     running: dict[Connection, _Running] = {}
     try:
@@ -108,7 +110,7 @@ def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
 def _receive(receiver: Connection, job: _Running) -> Any:
     try:
         return receiver.recv()
-    except EOFError:
+    except (EOFError, OSError):  # OSError: it was killed in the middle of its answer
         job.process.join()
         return _stopped("CRASHED", f"ended its process (exit code {job.process.exitcode})")
 
@@ -119,7 +121,8 @@ def _stopped(code: str, what: str) -> DataError:
 
 
 def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits: Limits) -> None:
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent decides
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)  # they may reach the whole group; the parent decides
     threading.Thread(target=_die_with_parent, daemon=True).start()
     _silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -132,10 +135,18 @@ def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits
         result = error
     except MemoryError:
         result = _stopped("MEMORY", "needs more memory than one case may have")
+    except OSError as error:
+        result = _unreadable(error)
     except Exception as error:
         result = _unexpected(error)
     with contextlib.suppress(BrokenPipeError):  # the parent is gone, and so is this process in a moment
         sender.send(result)
+
+
+def _unreadable(error: OSError) -> DataError:
+    reason = error.strerror or type(error).__name__
+    return DataError("UNREADABLE", f"a case on which the operating system gave up ({reason})", "readable files",
+                     "check the disk and the permissions")  # fmt: skip
 
 
 def _unexpected(error: Exception) -> DataError:

@@ -2,9 +2,11 @@
 
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.store.rejections import Rejection, read_rejections, record_rejections
 from kerasbalance.data.store.slices import SliceStore, StoreSource
-from kerasbalance.data.store.store import Rejection, Store, Writer, read_rejections
+from kerasbalance.data.store.store import Store
 from kerasbalance.data.store.verify import Verification, verify_store
+from kerasbalance.data.store.writer import Writer
 
 __all__ = [
     "CaseFacts",
@@ -17,5 +19,6 @@ __all__ = [
     "Verification",
     "Writer",
     "read_rejections",
+    "record_rejections",
     "verify_store",
 ]

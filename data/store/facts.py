@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -36,6 +35,7 @@ class CaseFacts:
         reader_version: version of kerasbalance that read it.
         crop: pixels that `--crop` left of each side, None where nothing was cut.
         resize: pixels that `--resize` made of each side, None where nothing was resampled.
+        has_uids: whether the original UIDs are stored (`--keep-uids`).
         image_digest: SHA-256 of spacing and checksums of the stored images: equal images, equal digest.
         label_digest: SHA-256 of organs and checksums of the stored masks.
         tables_crc32: CRC-32 of the per-slice tables (checksums, depths, positive pixels).
@@ -59,6 +59,7 @@ class CaseFacts:
     reader_version: str
     crop: int | None = None
     resize: int | None = None
+    has_uids: bool = False
     positive_slices: tuple[int, ...] = ()
     image_digest: str = ""
     label_digest: str = ""
@@ -105,34 +106,18 @@ def load_facts(text: str) -> CaseFacts:
     Raises:
         ValueError, TypeError, KeyError: the text is not of that form.
     """
-    return _facts(json.loads(text))
+    return facts_from(json.loads(text))
 
 
-def _facts(fields: dict[str, Any]) -> CaseFacts:
+def facts_from(fields: dict[str, Any]) -> CaseFacts:
+    """Return the facts from what JSON gives.
+
+    Raises:
+        ValueError, TypeError, KeyError: a field is missing, unknown or of another form.
+    """
     fields = dict(fields)
     for name in ("spacing_mm", "organs", "positive_slices", "hu_percentiles"):
         fields[name] = tuple(fields[name])
     fields["organ_hu"] = tuple(tuple(item) for item in fields["organ_hu"])
     fields["notes"] = tuple(Note(**note) for note in fields["notes"])
     return CaseFacts(**fields)
-
-
-def dump_entry(entry: Entry) -> bytes:
-    """Return an index line: CRC-32 of the rest, a blank, the entry as JSON, a line end."""
-    fields = dataclasses.asdict(entry)
-    body = json.dumps(fields, sort_keys=True, separators=(",", ":"), allow_nan=False).encode()
-    return b"%08x %s\n" % (zlib.crc32(body), body)
-
-
-def load_entry(line: bytes) -> Entry | None:
-    """Read an index line; None where its checksum or form is wrong (a line torn by a kill)."""
-    checksum, _, body = line.rstrip(b"\n").partition(b" ")
-    try:
-        if int(checksum, 16) != zlib.crc32(body):
-            return None
-        fields = json.loads(body)
-        facts = _facts(fields.pop("facts"))
-        fields["image_range"] = tuple(fields["image_range"])
-        return Entry(facts=facts, **fields)
-    except (ValueError, TypeError, KeyError):
-        return None

@@ -1,5 +1,6 @@
 """Files that survive a kill and a full disk: written aside, synced, renamed into place."""
 
+import errno
 import os
 import uuid
 from pathlib import Path
@@ -7,7 +8,9 @@ from pathlib import Path
 from kerasbalance.data.errors import DataError
 
 RESERVE_BYTES = 8 * 2**20
-"""Free space that is left alone, so that the index and the log of refusals can still be written."""
+"""Free space that cases leave alone, so that the index and the log of refusals can still be written."""
+
+_FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
 
 
 def sync_folder(folder: Path) -> None:
@@ -34,37 +37,65 @@ def check_space(folder: Path, size: int) -> None:
 def disk_full(size: int, free: int | None = None) -> DataError:
     """Make the error for a full disk; `free` is unknown where a write failed in the middle."""
     left = "no more space" if free is None else f"{free / 2**20:.0f} MiB free"
-    return DataError("DISK_FULL", f"{left} for {size / 2**20:.0f} MiB", "free space on the store's disk",
+    return DataError("DISK_FULL", f"{left} for {size / 2**20:.1f} MiB", "free space on the store's disk",
                      "free space or choose another disk, then run the same command again")  # fmt: skip
 
 
-def write_aside(folder: Path, content: bytes | memoryview) -> Path:
+def unwritable(error: OSError, size: int = 0, *, path: Path | None = None) -> DataError:
+    """Say what the operating system said while a store was written (code `DISK_FULL` or `UNWRITABLE`)."""
+    if error.errno in _FULL:
+        return disk_full(size)
+    return DataError("UNWRITABLE", f"a store that cannot be written ({error.strerror or type(error).__name__})",
+                     "a store you may write to", "check its permissions and its disk", path=path)  # fmt: skip
+
+
+def write_aside(folder: Path, content: bytes | memoryview, *, reserve: bool = True) -> Path:
     """Write a new file under a temporary name in `folder` and sync it; return its path.
 
+    Args:
+        folder: where to.
+        content: all of it.
+        reserve: leave `RESERVE_BYTES` free.
+
     Raises:
-        DataError: the disk is full (code `DISK_FULL`); nothing is left behind.
+        DataError: the disk is full, or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); nothing is left
+            behind.
     """
-    check_space(folder, len(content))
     path = folder / f"{uuid.uuid4().hex}.tmp"
     try:
+        if reserve:
+            check_space(folder, len(content))
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
     except BaseException as error:
         path.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
-            raise disk_full(len(content)) from None
+        if isinstance(error, OSError):
+            raise unwritable(error, len(content), path=folder) from None
         raise
     return path
 
 
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write every byte; a call may take only a part of them."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
 def replace_file(path: Path, content: bytes) -> None:
-    """Put a whole new content in place of a file, atomically and durably."""
-    os.replace(write_aside(path.parent, content), path)
-    sync_folder(path.parent)
+    """Put a whole new content in place of a file, atomically and durably; small files only.
 
-
-_FULL = {27, 28, 122}
-"""EFBIG, ENOSPC, EDQUOT."""
+    Raises:
+        DataError: as `write_aside`; the file is as it was, and no other is left.
+    """
+    aside = write_aside(path.parent, content, reserve=False)
+    try:
+        os.replace(aside, path)
+        sync_folder(path.parent)
+    except OSError as error:
+        aside.unlink(missing_ok=True)
+        raise unwritable(error, len(content), path=path) from None

@@ -7,6 +7,7 @@ Reference:
     RFC 2104 (HMAC); DICOM PS3.15 Annex E (what identifies a patient).
 """
 
+import contextlib
 import hashlib
 import hmac
 import json
@@ -17,6 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.files import sync_folder, write_all
 
 SECRET_BYTES = 32
 
@@ -64,49 +66,63 @@ class Pseudonyms:
 
     def of(self, domain: str, text: str) -> str:
         """Return the 32 hex digits that stand for `text`; the same text in two domains gives two keys."""
-        return hmac.new(self.secret, f"{domain}\0{text}".encode(), hashlib.sha256).hexdigest()[:32]
+        message = f"{domain}\0{text}".encode("utf-8", "surrogatepass")
+        return hmac.new(self.secret, message, hashlib.sha256).hexdigest()[:32]
 
     def patient(self, patient_id: str) -> str:
         """Return the patient's key; spellings that differ by case, blanks, signs or leading zeros share it."""
         plain = re.sub(r"[\W_]+", "", patient_id).casefold().lstrip("0")
         return self.of("patient", plain or patient_id.strip())
 
-    def remember(self, key: str, source: Path) -> None:
-        """Note, outside the store, which source a key came from."""
-        line = json.dumps({"key": key, "source": str(source)}) + "\n"
-        descriptor = os.open(self.folder / "links.jsonl", os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        with os.fdopen(descriptor, "w") as file:
-            file.write(line)
+    def remember(self, key: str, source: Path) -> bool:
+        """Note, outside the store, which source a key came from; say whether that was possible.
+
+        The secret may lie where nothing can be written; the links are a convenience and stop no ingest.
+        """
+        line = json.dumps({"key": key, "source": str(source)}).encode()
+        try:
+            descriptor = os.open(self.folder / "links.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            try:
+                size = os.fstat(descriptor).st_size
+                torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+                os.write(descriptor, b"%s%s\n" % (b"\n" if torn else b"", line))
+            finally:
+                os.close(descriptor)
+        except OSError:
+            return False
+        return True
 
     def sources(self) -> dict[str, str]:
         """Return the remembered source of each key."""
-        path = self.folder / "links.jsonl"
-        if not path.exists():
+        try:
+            content = (self.folder / "links.jsonl").read_bytes()
+        except OSError:
             return {}
         found: dict[str, str] = {}
-        for line in path.read_text().splitlines():
+        for line in content.splitlines():
             try:
                 link = json.loads(line)
-                found[link["key"]] = link["source"]
-            except (ValueError, KeyError, TypeError):
-                continue  # a line torn by a kill: the links are a convenience, the next ingest writes it again
+                found[str(link["key"])] = str(link["source"])
+            except (ValueError, KeyError, TypeError, RecursionError):
+                continue  # torn by a kill; the next ingest of that source writes it again
         return found
 
 
 def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
-    descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-    with os.fdopen(descriptor, "wb") as file:
-        file.write(secrets.token_bytes(SECRET_BYTES))
-        file.flush()
-        os.fsync(file.fileno())
     try:
-        os.link(aside, path)  # of two processes that make it at once, one wins and both use its secret
-    except FileExistsError:
-        pass
+        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        try:
+            write_all(descriptor, secrets.token_bytes(SECRET_BYTES))
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+        with contextlib.suppress(FileExistsError):
+            os.link(aside, path)  # of two processes that make it at once, one wins and both use its secret
+        sync_folder(path.parent)
     finally:
-        aside.unlink()
+        aside.unlink(missing_ok=True)
 
 
 def _key_error(received: str, path: Path) -> DataError:

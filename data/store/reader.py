@@ -19,8 +19,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.store.casefile import chunk_table, damaged, open_case
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.case_hdf5 import chunk_table, fits, open_case
 from kerasbalance.data.store.facts import Entry
+from kerasbalance.data.store.faults import damaged
 
 MAX_MAPS = 512
 
@@ -33,54 +35,71 @@ class CaseReader:
         entry: its line of the index.
 
     Raises:
-        DataError: the file is not the one that the index describes (code `DAMAGED`).
+        DataError: the file is not the one that the index describes (codes `DAMAGED`, `UNSAFE`).
     """
 
     def __init__(self, path: Path, entry: Entry) -> None:
         self._path, self._entry = path, entry
-        facts = entry.facts
-        self._plane = (facts.rows, facts.columns)
+        self._plane = (entry.facts.rows, entry.facts.columns)
+        self._checked = np.zeros(entry.facts.slices, bool)
+        self._known_file: tuple[int, ...] = ()
         self._map: mmap.mmap | None = self._open_map()
-        self._check_metadata()
-        with open_case(path) as file:
+        try:
+            self._read_tables()
+        except DataError:
+            raise
+        except Exception as error:  # HDF5 raises anything, but hardly on bytes whose hash is right
+            raise self._damaged(f"a case file that HDF5 cannot read ({type(error).__name__})") from None
+
+    def _read_tables(self) -> None:
+        with open_case(self.map) as file:
+            if not fits(file, self._entry.facts):
+                raise self._damaged("a case file of other sizes than in the index")
             self.depth_mm: NDArray[np.float64] = file["z_mm"][()]
             self.positive_pixels: NDArray[np.int32] = file["positive_pixels"][()]
             self._crc: NDArray[np.uint32] = file["slice_crc32"][()]
             self._images = chunk_table(file["image"])
-            self._masks = chunk_table(file["mask"], filtered=True)
-            self._masks_are_raw = file["mask"].compression is None
-        self._checked = np.zeros(facts.slices, bool)
+            self._masks = chunk_table(file["mask"], gzipped=True)
+        for table in (self.depth_mm, self.positive_pixels):
+            table.setflags(write=False)
 
     def _open_map(self) -> mmap.mmap:
-        where = f"case {self._entry.facts.key[:8]}"
         try:
             with self._path.open("rb") as file:
+                status = os.fstat(file.fileno())
                 opened = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
         except (OSError, ValueError) as error:
-            raise damaged(
-                f"a case file that cannot be opened ({type(error).__name__})", where=where
-            ) from None
-        if len(opened) != self._entry.size:
-            raise damaged(f"a case file of {len(opened)} bytes instead of {self._entry.size}", where=where)
+            raise self._damaged(f"a case file that cannot be opened ({type(error).__name__})") from None
+        known = (status.st_dev, status.st_ino, status.st_size, status.st_ctime_ns)
+        if known != self._known_file:
+            self._check_bytes(opened)
+            self._checked[:] = False
+            self._known_file = known
         return opened
 
-    def _check_metadata(self) -> None:
+    def _check_bytes(self, opened: mmap.mmap) -> None:
+        if len(opened) != self._entry.size:
+            raise self._damaged(f"a case file of {len(opened)} bytes instead of {self._entry.size}")
         start, stop = self._entry.image_range
-        view = memoryview(self.map)
-        digest = hashlib.sha256(view[:start])
-        digest.update(view[stop:])
+        with memoryview(opened) as view:
+            digest = hashlib.sha256(view[:start])
+            digest.update(view[stop:])
         if digest.hexdigest() != self._entry.metadata_sha256:
-            raise damaged("a case file with changed bytes", where=f"case {self._entry.facts.key[:8]}")
+            raise self._damaged("a case file that was changed, or replaced since the store was opened")
+
+    def _damaged(self, received: str, place: str = "") -> DataError:
+        return damaged(received, where=f"{place}case {self._entry.facts.key[:8]}")
 
     @property
     def map(self) -> mmap.mmap:
-        """The file's bytes; mapped again after `close`."""
-        if self._map is None:
-            self._map = self._open_map()
-        return self._map
+        """The file's bytes; mapped again after `close`, and checked again if it is another file by then."""
+        opened = self._map
+        if opened is None:
+            opened = self._map = self._open_map()
+        return opened
 
     def close(self) -> None:
-        """Give back the file descriptor; the next read opens it again, without repeating the checks."""
+        """Give back the file descriptor; the next read opens the file again."""
         self._map = None
 
     def image(self, number: int) -> NDArray[np.int16]:
@@ -89,33 +108,41 @@ class CaseReader:
         Raises:
             DataError: its checksum is wrong (code `DAMAGED`).
         """
-        if self._images is None:
-            with open_case(self._path) as file:
-                plane: NDArray[np.int16] = file["image"][number]
-        else:
-            pixels = self._plane[0] * self._plane[1]
-            plane = np.frombuffer(self.map, "<i2", pixels, int(self._images[number, 0])).reshape(self._plane)
+        plane = self._image(number)
         if not self._checked[number]:
-            if zlib.crc32(plane.tobytes()) != self._crc[number, 0]:
-                place = f"slice {number + 1} of case {self._entry.facts.key[:8]}"
-                raise damaged("a slice with changed pixels", where=place)
+            if zlib.crc32(np.ascontiguousarray(plane).data) != self._crc[number, 0]:
+                raise self._damaged("a slice with changed pixels", f"slice {number + 1} of ")
             self._checked[number] = True
         return plane
 
+    def _image(self, number: int) -> NDArray[np.int16]:
+        if self._images is None:
+            return self._through_hdf5("image", number)
+        pixels, opened = self._plane[0] * self._plane[1], self.map
+        return np.frombuffer(opened, "<i2", pixels, int(self._images[number, 0])).reshape(self._plane)
+
     def mask(self, number: int) -> NDArray[np.uint8]:
-        """Return one slice's labels, `(rows, columns)`, read-only."""
+        """Return one slice's labels, `(rows, columns)`, read-only.
+
+        Raises:
+            DataError: it cannot be read (code `DAMAGED`).
+        """
         if self._masks is None:
-            with open_case(self._path) as file:
-                plane: NDArray[Any] = file["mask"][number]
-                return plane
+            return self._through_hdf5("mask", number)
         offset, size = self._masks[number].tolist()
-        stored = memoryview(self.map)[offset : offset + size]
-        plain = (
-            stored
-            if self._masks_are_raw
-            else zlib.decompress(stored, bufsize=self._plane[0] * self._plane[1])
-        )
-        return np.frombuffer(plain, np.uint8).reshape(self._plane)
+        pixels, opened = self._plane[0] * self._plane[1], self.map
+        try:
+            plain = zlib.decompress(memoryview(opened)[offset : offset + size], bufsize=pixels)
+            return np.frombuffer(plain, np.uint8, pixels).reshape(self._plane)
+        except (zlib.error, ValueError):
+            raise self._damaged("a mask that cannot be unpacked", f"slice {number + 1} of ") from None
+
+    def _through_hdf5(self, name: str, number: int) -> NDArray[Any]:
+        """Read a slice of another layout from the bytes that were hashed when the file was mapped."""
+        with open_case(self.map) as file:
+            plane: NDArray[Any] = file[name][number]
+        plane.setflags(write=False)
+        return plane
 
 
 class Readers:
@@ -152,7 +179,8 @@ class Readers:
             self._open.move_to_end(number)
             while len(self._open) > self._most:
                 oldest, _ = self._open.popitem(last=False)
-                self._made[oldest].close()
+                if oldest in self._made:  # else a thread of the process this was forked from had opened it
+                    self._made[oldest].close()
         return reader
 
     def __getstate__(self) -> dict[str, object]:

@@ -5,7 +5,7 @@ from collections.abc import Collection, Sequence
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
+from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.facts import CaseFacts, Entry
@@ -41,6 +41,7 @@ class SliceStore:
         self._cases = tuple(entry.facts for entry in self._entries)
         counts = [case.slices for case in self._cases]
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
+        self._first.setflags(write=False)
         self._readers = Readers(store.cases.absolute(), self._entries)
 
     @property
@@ -68,9 +69,34 @@ class SliceStore:
         """Number of slices."""
         return int(self._first[-1])
 
-    def case_of(self, refs: NDArray[np.integer]) -> NDArray[np.int64]:
-        """Return the case number of each slice ref, int64, same shape."""
+    def case_of(self, refs: ArrayLike) -> NDArray[np.int64]:
+        """Return the case number of each slice ref, int64, same shape.
+
+        Raises:
+            IndexError: a ref is not a row of the slice table.
+            TypeError: the refs are not integers.
+        """
+        refs = self.check_refs(refs)
         return np.searchsorted(self._first, refs, side="right") - 1
+
+    def check_refs(self, refs: ArrayLike) -> NDArray[np.int64]:
+        """Return slice refs as int64, same shape.
+
+        Raises:
+            IndexError: a ref is not a row of the slice table.
+            TypeError: the refs are not integers.
+        """
+        array = np.asarray(refs)
+        if array.size == 0:
+            return array.astype(np.int64)
+        if array.dtype.kind not in "iu":
+            raise TypeError(
+                f"slice refs of type {array.dtype}; expected integers; take them from SliceStore.refs"
+            )
+        if array.min() < 0 or array.max() >= len(self):
+            raise IndexError(f"slice refs {array.min()} to {array.max()}; expected 0 to {len(self) - 1}; "
+                             "take them from SliceStore.refs")  # fmt: skip
+        return array.astype(np.int64)
 
     def refs(self, organs: str | Sequence[str], cases: Sequence[int] | None = None) -> NDArray[np.int64]:
         """Return the slice refs of the cases in which all of `organs` are annotated.
@@ -91,9 +117,9 @@ class SliceStore:
         parts = [np.arange(self._first[n], self._first[n + 1]) for n in fitting]
         return np.concatenate(parts) if parts else np.empty(0, np.int64)
 
-    def positive_pixels(self, refs: NDArray[np.integer], organ: str) -> NDArray[np.int64]:
+    def positive_pixels(self, refs: ArrayLike, organ: str) -> NDArray[np.int64]:
         """Return how many pixels of an organ lie on each of the given slices, int64, same shape."""
-        refs = np.asarray(refs)
+        refs = self.check_refs(refs)
         counts = np.zeros(refs.shape, np.int64)
         numbers = self.case_of(refs)
         for number in np.unique(numbers):
@@ -113,6 +139,10 @@ class SliceStore:
 
     def _check_organs(self, organs: str | Sequence[str]) -> tuple[str, ...]:
         wanted = (organs,) if isinstance(organs, str) else tuple(organs)
+        if len(set(wanted)) < len(wanted):
+            raise DataError(
+                "NO_ORGAN", f"the organs {', '.join(wanted)}", "each organ once", "name each organ once"
+            )
         missing = [organ for organ in wanted if organ not in self.organs]
         if missing or not wanted:
             raise DataError("NO_ORGAN", f"the organ {missing[0]!r}" if missing else "no organ",
@@ -164,7 +194,7 @@ class StoreSource:
         return len(self.store)
 
     def read(
-        self, refs: NDArray[np.integer], flips: NDArray[np.integer] | None = None
+        self, refs: ArrayLike, flips: ArrayLike | None = None
     ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:
         """Read slices into fresh arrays, which are the caller's to keep.
 
@@ -179,11 +209,10 @@ class StoreSource:
         Raises:
             DataError: a slice is damaged or lies in a case without one of the organs.
             IndexError: a ref is not a row of the slice table.
+            TypeError, ValueError: refs or flips are not integers, or not one list of one length.
         """
-        refs = np.asarray(refs, np.int64)
-        codes = np.zeros(len(refs), np.int64) if flips is None else np.asarray(flips, np.int64)
-        if len(refs) and (refs.min() < 0 or refs.max() >= len(self.store)):
-            raise IndexError(f"slice refs {refs.min()} to {refs.max()}; expected 0 to {len(self.store) - 1}")
+        refs = self.store.check_refs(refs)
+        codes = _check_flips(flips, refs)
         x = np.empty((len(refs), *self.plane, 1), np.int16)
         y = np.zeros((len(refs), *self.plane, 1), np.uint8)
         numbers = self.store.case_of(refs)
@@ -196,10 +225,10 @@ class StoreSource:
     def _read_one(
         self, number: int, position: int, code: int, x: NDArray[np.int16], y: NDArray[np.uint8]
     ) -> None:
+        columns = [self.store.organ_column(number, organ) for organ in self.organs]
         reader = self.store.reader(number)
         turn = (slice(None, None, -1 if code & 2 else 1), slice(None, None, -1 if code & 1 else 1))
         x[...] = reader.image(position)[turn]
-        columns = [self.store.organ_column(number, organ) for organ in self.organs]
         present = reader.positive_pixels[position, columns] > 0
         if not present.any():
             return
@@ -207,3 +236,14 @@ class StoreSource:
         for value, (column, found) in enumerate(zip(columns, present.tolist(), strict=True), 1):
             if found:
                 y |= (labels == column + 1).view(np.uint8) * np.uint8(value)
+
+
+def _check_flips(flips: ArrayLike | None, refs: NDArray[np.int64]) -> NDArray[np.int64]:
+    codes = np.zeros(refs.shape, np.int64) if flips is None else np.asarray(flips)
+    if refs.ndim != 1 or codes.shape != refs.shape:
+        raise ValueError(
+            f"refs of shape {refs.shape} and flips of shape {codes.shape}; expected (n,) for both"
+        )
+    if codes.size and (codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() > 3):
+        raise ValueError("flips other than 0 none, 1 left-right, 2 front-back, 3 both; correct them")
+    return codes.astype(np.int64)

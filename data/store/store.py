@@ -1,54 +1,47 @@
-"""The slice store as a folder: made, locked for writing, cases committed one by one, the index kept right.
+"""The slice store as a folder: made, opened, surveyed, locked for writing.
 
 A store never holds half a case. A case is written aside and synced, renamed into `cases/`, and only then named
 in the index; whoever is told that a case is stored can rely on it after a kill, a full disk or a power cut.
 """
 
-import fcntl
 import json
 import os
-import socket
-from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+import re
+import stat
+import zlib
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.casefile import check_case, damaged
-from kerasbalance.data.store.facts import FORMAT_VERSION, Entry, dump_entry, load_entry
-from kerasbalance.data.store.files import disk_full, replace_file, sync_folder
+from kerasbalance.data.store.casefile import check_case
+from kerasbalance.data.store.facts import FORMAT_VERSION, Entry
+from kerasbalance.data.store.faults import damaged
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.store.index import Index, read_index
 from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.store.lock import store_lock
+from kerasbalance.data.store.writer import Writer
 
-
-@dataclass(frozen=True)
-class Rejection:
-    """An input that was refused.
-
-    Args:
-        key: keyed hash of the source's path.
-        code: `DataError.code`.
-        message: `DataError.message()`, free of paths and identifiers.
-    """
-
-    key: str
-    code: str
-    message: str
+_CASE_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 
 
 class Store:
-    """A store on disk: what is in it, and under `writing()` the right to add to it.
+    """A store on disk: what is in it; `writing` gives the right to add to it.
 
     Args:
         path: the store's folder; it must exist (see `create`).
 
     Raises:
-        DataError: there is no store, or it was made by a newer kerasbalance (codes `NO_STORE`, `FORMAT`).
+        DataError: there is no store, it was made by a newer kerasbalance, or its description is damaged (codes
+            `NO_STORE`, `FORMAT`, `DAMAGED`).
     """
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
         self.cases = self.path / "cases"
         self.aside = self.path / "tmp"
+        self.index = self.path / "index.jsonl"
         self.manifest = _read_manifest(self.path)
 
     @classmethod
@@ -92,9 +85,8 @@ class Store:
         """
         found, faults = self.survey()
         if keys is not None:
-            faults = {
-                key: faults.get(key, damaged("a case that is not there")) for key in keys if key not in found
-            }
+            absent = damaged("a case that is not there")
+            faults = {key: faults.get(key, absent) for key in keys if key not in found}
             found = {key: entry for key, entry in found.items() if key in keys}
         if faults:
             first = next(iter(faults.values()))
@@ -102,168 +94,154 @@ class Store:
         return found
 
     def survey(self) -> tuple[dict[str, Entry], dict[str, DataError]]:
-        """Return the cases that look sound and, by key, what is wrong with the others; bytes are not hashed."""
-        lines = self._index_lines()
-        sizes = {entry.name: entry.stat().st_size for entry in os.scandir(self.cases)}
+        """Return the cases that look sound and, by key, what is wrong with the others; bytes are not hashed.
+
+        A stray file in `cases/` has the number of its place among the strays as key, since its name may be anybody's.
+        """
+        index = read_index(self.index)
+        while True:
+            found, faults = self._compare(index)
+            if not faults:
+                return found, faults
+            # An ingest may have replaced a case between the look at the index and the look at the files.
+            index, before = read_index(self.index), index
+            if index.content == before.content:
+                return found, faults
+
+    def _compare(self, index: Index) -> tuple[dict[str, Entry], dict[str, DataError]]:
+        sizes, strays = self._files()
         found: dict[str, Entry] = {}
-        faults: dict[str, DataError] = {}
-        names = sorted({*(entry.file_name for entry in lines.values()), *filter(_is_case, sizes)})
-        for name in names:
-            key = name.removesuffix(".h5")
+        faults = {f"stray {n}": _stray() for n in range(1, strays + 1)}
+        for key in sorted({*index.entries, *sizes}):
             try:
-                found[key] = self._entry(key, lines.get(key), sizes.get(name))
+                found[key] = self._entry(key, index.entries.get(key), sizes.get(key))
             except DataError as error:
                 faults[key] = error
         return found, faults
 
-    def _entry(self, key: str, line: Entry | None, size: int | None) -> Entry:
-        where = f"case {key[:8]}"
-        if size is None:
-            raise damaged("a case whose file is missing", where=where)
-        if line is None:
-            entry = check_case((self.cases / f"{key}.h5").read_bytes())
-            if entry.facts.key != key:
-                raise damaged("a case file under another case's name", where=where)
-            return entry
-        if line.size != size:
-            raise damaged(f"a case file of {size} bytes instead of {line.size}", where=where)
-        return line
+    def _files(self) -> tuple[dict[str, int], int]:
+        """Return the size of each case's file by key, and how many other things lie beside them."""
+        sizes: dict[str, int] = {}
+        strays = 0
+        try:
+            with os.scandir(self.cases) as entries:
+                for entry in entries:
+                    status = entry.stat(follow_symlinks=False)
+                    if _CASE_NAME.fullmatch(entry.name) and stat.S_ISREG(status.st_mode):
+                        sizes[entry.name.removesuffix(".h5")] = status.st_size
+                    else:
+                        strays += 1
+        except OSError as error:
+            raise DataError("NO_STORE", f"a store whose cases folder cannot be read ({error.strerror})",
+                            "a store made by kerasbalance ingest", "check its permissions",
+                            path=self.path) from None  # fmt: skip
+        return sizes, strays
 
-    def _index_lines(self) -> dict[str, Entry]:
-        path = self.path / "index.jsonl"
-        if not path.exists():
-            return {}
-        entries = (load_entry(line) for line in path.read_bytes().splitlines(keepends=True))
-        return {entry.facts.key: entry for entry in entries if entry is not None}
+    def _entry(self, key: str, line: Entry | None, size: int | None) -> Entry:
+        if size is None:
+            raise damaged("a case whose file is missing", where=f"case {key[:8]}")
+        if line is not None and line.size == size:
+            return line
+        return self.read_case(key)
+
+    def read_case(self, key: str) -> Entry:
+        """Return a case's entry from its own file, which is read whole.
+
+        Raises:
+            DataError: the file is not that case, unharmed (codes `DAMAGED`, `UNSAFE`).
+        """
+        where = f"case {key[:8]}"
+        try:
+            entry = check_case(self.content(key))
+        except DataError as error:
+            raise DataError(error.code, error.received, error.expected, error.advice, where=where) from None
+        if entry.facts.key != key:
+            raise damaged("a case file under another case's name", where=where)
+        return entry
+
+    def content(self, key: str) -> bytes:
+        """Return the bytes of a case's file.
+
+        Raises:
+            DataError: it cannot be read (code `DAMAGED`).
+        """
+        try:
+            return (self.cases / f"{key}.h5").read_bytes()
+        except OSError as error:
+            where = f"case {key[:8]}"
+            raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
 
     @contextmanager
-    def writing(self) -> Iterator["Writer"]:
+    def writing(self) -> Iterator[Writer]:
         """Take the right to write; nobody else gets it until the block ends or the process dies.
 
         Raises:
-            DataError: another process is writing (code `LOCKED`).
+            DataError: another process is writing, or the store cannot be written (codes `LOCKED`,
+                `UNWRITABLE`).
         """
-        try:
-            descriptor = os.open(self.path / "LOCK", os.O_RDWR | os.O_CREAT, 0o600)
-        except OSError as error:
-            raise DataError("UNWRITABLE", f"a store that cannot be written ({error.strerror})",
-                            "a store you may write to", "check its permissions", path=self.path) from None  # fmt: skip
-        with os.fdopen(descriptor, "r+") as lock:
+        with store_lock(self.path):
+            writer = Writer(self)
             try:
-                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            except BlockingIOError:
-                raise _locked(lock.read(200)) from None
-            lock.truncate(0)
-            lock.write(f"process {os.getpid()} on {socket.gethostname()}")
-            lock.flush()
-            yield Writer(self)
+                yield writer
+            finally:
+                with suppress(DataError):  # the next writer clears it
+                    writer.clear_aside()
 
 
-class Writer:
-    """The one process that may change a store; made by `Store.writing`.
-
-    Args:
-        store: the store, locked.
-    """
-
-    def __init__(self, store: Store) -> None:
-        self.store = store
-        self._clear_aside()
-        self.entries, self.faults = store.survey()
-        self._mend_index()
-
-    def _clear_aside(self) -> None:
-        self.store.aside.mkdir(mode=0o700, exist_ok=True)
-        for folder in (self.store.aside, self.store.path):
-            for path in folder.glob("*.tmp"):
-                path.unlink(missing_ok=True)
-
-    def _mend_index(self) -> None:
-        content = b"".join(dump_entry(entry) for entry in self.entries.values())
-        path = self.store.path / "index.jsonl"
-        known = path.read_bytes() if path.exists() else b""
-        if sorted(known.splitlines()) != sorted(content.splitlines()):
-            replace_file(path, content)
-
-    def commit(self, entry: Entry, written: Path) -> None:
-        """Put a case that was written aside in its place; when this returns, the case is stored for good.
-
-        Raises:
-            DataError: the disk is full (code `DISK_FULL`); what was stored before stays.
-        """
-        os.replace(written, self.store.cases / entry.file_name)
-        sync_folder(self.store.cases)
-        self._append(dump_entry(entry))
-        self.entries[entry.facts.key] = entry
-        self.faults.pop(entry.facts.key, None)
-
-    def _append(self, line: bytes) -> None:
-        path = self.store.path / "index.jsonl"
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-        try:
-            before = os.fstat(descriptor).st_size
-            try:
-                if os.write(descriptor, line) != len(line):
-                    raise disk_full(len(line))
-                os.fsync(descriptor)
-            except (OSError, DataError):
-                os.ftruncate(descriptor, before)
-                raise disk_full(len(line)) from None
-        finally:
-            os.close(descriptor)
-
-    def record_rejections(self, refused: Mapping[str, Rejection], taken: set[str]) -> None:
-        """Keep the latest refusal of each source and forget those that were taken since."""
-        rejections = {r.key: r for r in read_rejections(self.store) if r.key not in taken} | dict(refused)
-        path = self.store.path / "rejects.jsonl"
-        if rejections or path.exists():
-            lines = [json.dumps(asdict(r), sort_keys=True) + "\n" for _, r in sorted(rejections.items())]
-            replace_file(path, "".join(lines).encode())
-
-
-def read_rejections(store: Store) -> list[Rejection]:
-    """Return what the store's last ingests refused."""
-    path = store.path / "rejects.jsonl"
-    if not path.exists():
-        return []
-    return [Rejection(**json.loads(line)) for line in path.read_text().splitlines()]
-
-
-def _is_case(name: str) -> bool:
-    return name.endswith(".h5")
-
-
-def _locked(holder: str) -> DataError:
-    return DataError("LOCKED", f"a store that is being written by {holder or 'another process'}",
-                     "no other ingest on this store", "wait until it ends; the lock frees itself")  # fmt: skip
+def _stray() -> DataError:
+    return DataError("DAMAGED", "something in the cases folder that is no case", "only cases",
+                     "look into the folder and take out what does not belong there")  # fmt: skip
 
 
 def _make(path: Path, pseudonyms: Pseudonyms) -> None:
     path.mkdir(parents=True, mode=0o700, exist_ok=True)
-    strangers = {item.name for item in path.iterdir()} - {"cases", "tmp", "LOCK"}
-    if any(not name.endswith(".tmp") for name in strangers):
+    if not _is_free(path):
         raise DataError("NO_STORE", "a folder that holds other files", "a store, or an empty or new folder",
                         "choose another --out", path=path)  # fmt: skip
     os.chmod(path, 0o700)
-    for name in ("cases", "tmp"):
-        (path / name).mkdir(mode=0o700, exist_ok=True)
-    manifest = {
-        "format": FORMAT_VERSION,
-        "image": "int16 Hounsfield units, padding and everything below -1024 as -1024",
-        "mask": "uint8, 0 background, i + 1 for the i-th organ of the case",
-        "orientation": "columns to the patient's left, rows to the back, slices to the head",
-        "key_fingerprint": pseudonyms.fingerprint,
-    }
-    replace_file(path / "store.json", (json.dumps(manifest, indent=1) + "\n").encode())
+    with store_lock(path):
+        if (path / "store.json").exists():
+            return  # another process was faster
+        for name in ("cases", "tmp"):
+            (path / name).mkdir(mode=0o700, exist_ok=True)
+        manifest: dict[str, str | int] = {
+            "format": FORMAT_VERSION,
+            "image": "int16 Hounsfield units, padding and everything below -1024 as -1024",
+            "mask": "uint8, 0 background, i + 1 for the i-th organ of the case",
+            "orientation": "columns to the patient's left, rows to the back, slices to the head",
+            "key_fingerprint": pseudonyms.fingerprint,
+        }
+        manifest["crc32"] = _checksum(manifest)
+        replace_file(path / "store.json", (json.dumps(manifest, indent=1) + "\n").encode())
+
+
+def _is_free(path: Path) -> bool:
+    names = {item.name for item in path.iterdir()}
+    strangers = names - {"cases", "tmp", "LOCK"}
+    return "store.json" in names or all(name.endswith(".tmp") for name in strangers)
+
+
+def _checksum(manifest: dict[str, str | int]) -> int:
+    fields = {name: value for name, value in manifest.items() if name != "crc32"}
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
 def _read_manifest(path: Path) -> dict[str, str | int]:
     try:
-        manifest: dict[str, str | int] = json.loads((path / "store.json").read_text())
-        version = int(manifest["format"])
-    except (OSError, ValueError, KeyError, TypeError):
+        content = (path / "store.json").read_bytes()
+    except OSError:
         raise DataError("NO_STORE", "a folder without a readable store.json", "a store made by kerasbalance ingest",
                         "name the store's folder", path=path) from None  # fmt: skip
+    try:
+        manifest: dict[str, str | int] = json.loads(content)
+        version = int(manifest["format"])
+        sound = manifest["crc32"] == _checksum(manifest)
+    except (ValueError, KeyError, TypeError, RecursionError):
+        sound = False
+    if not sound:
+        raise DataError("DAMAGED", "a damaged store.json", "the file as it was made",
+                        "copy store.json from a new store that was made with the same --key-file",
+                        path=path)  # fmt: skip
     if version > FORMAT_VERSION:
         raise DataError("FORMAT", f"a store of format {version}", f"format {FORMAT_VERSION} or older",
                         "update kerasbalance", path=path)  # fmt: skip

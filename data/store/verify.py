@@ -1,12 +1,11 @@
 """Does every case still hold what was ingested? Hash it all and name what does not."""
 
-import hashlib
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.casefile import check_case, damaged
 from kerasbalance.data.store.facts import Entry
+from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.store import Store
 
 
@@ -51,11 +50,6 @@ def check_stored(store: Store, entry: Entry) -> None:
     Raises:
         DataError: it is missing, cannot be read, or a byte differs (code `DAMAGED`).
     """
-    where = f"case {entry.facts.key[:8]}"
-    try:
-        content = (store.cases / entry.file_name).read_bytes()
-    except OSError as error:
-        raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
-    if hashlib.sha256(content).hexdigest() != entry.sha256:
-        raise damaged("a case file with changed bytes", where=where)
-    check_case(content)
+    key = entry.facts.key
+    if store.read_case(key) != entry:
+        raise damaged("a whole case file, but not the one that the index names", where=f"case {key[:8]}")
