@@ -1,7 +1,8 @@
 """Balanced training of 2D segmentation models: score the slices, mine the hard ones, go on training.
 
 Names are loaded on first use, so that ``import kerasbalance`` is instant and a Keras backend can still be
-chosen afterwards (``KERAS_BACKEND``). ``kerasbalance.data`` reads CT; ``kerasbalance.cli`` is the command line.
+chosen afterwards (``KERAS_BACKEND``). ``kerasbalance.data`` reads CT; ``kerasbalance.cli`` is the command
+line.
 
 Reference:
     Zhang et al., "Data Balancing Based on Pre-Training Strategy for Liver Segmentation from CT Scans",
@@ -9,9 +10,20 @@ Reference:
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_MODULE_OF: dict[str, str] = {}
+if TYPE_CHECKING:
+    from kerasbalance.losses import DiceLoss as DiceLoss
+    from kerasbalance.losses import dice_loss as dice_loss
+    from kerasbalance.metrics import DiceScore as DiceScore
+    from kerasbalance.schedules import PolyDecay as PolyDecay
+
+_MODULE_OF: dict[str, str] = {
+    "DiceLoss": "kerasbalance.losses",
+    "DiceScore": "kerasbalance.metrics",
+    "PolyDecay": "kerasbalance.schedules",
+    "dice_loss": "kerasbalance.losses",
+}
 
 __all__ = sorted(_MODULE_OF)
 
