@@ -128,7 +128,7 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                 )
             )
         self._per_call = per_call
-        self._requests = self.dataset.requests
+        self._begin, self._requests = self._iteration or 0, self.dataset.requests
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
         """Mine if it is time, before the epoch's first batch is read."""
