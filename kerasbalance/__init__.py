@@ -13,6 +13,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerasbalance import models as models
     from kerasbalance.counts import SliceScores as SliceScores
     from kerasbalance.counts import dice_from_counts as dice_from_counts
     from kerasbalance.dataset import IndexedDataset as IndexedDataset
@@ -64,6 +65,7 @@ _MODULE_OF: dict[str, str] = {
     "fit": "kerasbalance.loop",
     "lowest": "kerasbalance.rules",
     "mine_on_top": "kerasbalance.strategies",
+    "models": "kerasbalance.models",
     "score_slices": "kerasbalance.scoring",
 }
 
@@ -73,7 +75,8 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    module = importlib.import_module(_MODULE_OF[name])
+    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 
