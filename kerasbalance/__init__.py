@@ -37,11 +37,14 @@ if TYPE_CHECKING:
     from kerasbalance.scoring import score_slices as score_slices
     from kerasbalance.source import ArraySource as ArraySource
     from kerasbalance.source import Source as Source
+    from kerasbalance.splits import CaseSplit as CaseSplit
+    from kerasbalance.splits import split_cases as split_cases
     from kerasbalance.strategies import ProportionalSampler as ProportionalSampler
     from kerasbalance.strategies import mine_on_top as mine_on_top
 
 _MODULE_OF: dict[str, str] = {
     "ArraySource": "kerasbalance.source",
+    "CaseSplit": "kerasbalance.splits",
     "CheckpointError": "kerasbalance.errors",
     "CheckpointWarning": "kerasbalance.errors",
     "CheckpointWriteError": "kerasbalance.errors",
@@ -67,6 +70,7 @@ _MODULE_OF: dict[str, str] = {
     "mine_on_top": "kerasbalance.strategies",
     "models": "kerasbalance.models",
     "score_slices": "kerasbalance.scoring",
+    "split_cases": "kerasbalance.splits",
 }
 
 __all__ = sorted(_MODULE_OF)
