@@ -174,8 +174,8 @@ def _refuse_impossible(patients: Patients, ratio: float, target: int) -> None:
         )
     if positive < 2:
         raise ValueError(
-            f"Received positive slices in {positive} of {len(patients.cases)} patients; expected at least two, "
-            "so that each part can hold some. Check the masks and the labels."
+            f"Received positive slices in {positive} of {len(patients.cases)} patients; expected at least "
+            "two, so that each part can hold some. Check the masks and the labels."
         )
 
 
