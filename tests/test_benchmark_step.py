@@ -15,7 +15,7 @@ def step():
 
 
 def test_the_benchmark_of_a_step_runs(step):
-    medians = step.compare(size=16, filters=2, batch=1, steps=1, rounds=1)
+    medians = step.compare(size=16, filters=2, batch=2, steps=1, rounds=1)
     assert set(medians) <= {"keras", "torch"}
     assert all(seconds > 0 for seconds in medians.values())
 
