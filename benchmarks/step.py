@@ -51,7 +51,7 @@ def torch_trainer(size, filters, batch, batch_norm):
         optimizer.zero_grad()
         loss.backward()
         optimizer.step()
-        return float(loss)
+        return loss.item()
 
     def train(steps):
         x, y = make_slices(size, steps * batch)
