@@ -121,7 +121,7 @@ def test_two_plain_fits_in_a_row_count_on():
 def test_keras_own_workers_are_refused():
     dataset, mining = setup("grows", at=2)
     dataset.workers = 2
-    with pytest.raises(ValueError, match="received workers=2, .*expected workers=0"):
+    with pytest.raises(ValueError, match=r"received workers=2, .*expected workers=0"):
         received_by(dataset, STEPS, lambda model: model.fit(dataset, callbacks=[mining], verbose=0))
 
 
@@ -136,7 +136,7 @@ def test_epochs_of_another_length_are_refused():
 
 
 def test_a_fit_on_other_data_is_refused():
-    dataset, mining = setup("grows", at=2)
+    _, mining = setup("grows", at=2)
     other, _ = setup("grows", at=2)
     with pytest.raises(ValueError, match="received a fit on other data"):
         received_by(other, STEPS, lambda model: model.fit(other, epochs=2, callbacks=[mining], verbose=0))

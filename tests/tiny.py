@@ -22,7 +22,7 @@ def tagged_source(slices=40):
     return kb.ArraySource(np.ascontiguousarray(x), np.ascontiguousarray(x[..., 0]).astype("int32"))
 
 
-def segmenter(size=8, classes=1, seed=1, metrics=()):
+def segmenter(size=8, classes=1, seed=1, dropout=0.3):
     """A compiled model with dropout, batch statistics and momentum: all the state that a step can have."""
     keras.utils.set_random_seed(seed)
     model = keras.Sequential(
@@ -30,18 +30,18 @@ def segmenter(size=8, classes=1, seed=1, metrics=()):
             keras.Input((size, size, 1)),
             keras.layers.Conv2D(3, 3, padding="same", activation="relu"),
             keras.layers.BatchNormalization(),
-            keras.layers.Dropout(0.3),
+            keras.layers.Dropout(dropout),
             keras.layers.Conv2D(classes, 1, activation="sigmoid" if classes == 1 else "softmax"),
         ]
     )
     schedule = keras.optimizers.schedules.PolynomialDecay(0.1, 100, 0.01)
-    model.compile(keras.optimizers.SGD(schedule, momentum=0.9), loss="mse", metrics=list(metrics))
+    model.compile(keras.optimizers.SGD(schedule, momentum=0.9), loss="mse")
     return model
 
 
-def training(iterations=17, seed=3, steps=5):
+def training(iterations=17, seed=3, steps=5, dropout=0.3):
     """A model, its dataset of 10 base slices and 20 candidates, and mining at an iteration."""
-    model = segmenter()
+    model = segmenter(dropout=dropout)
     sampler = kb.HardSliceSampler(range(10), range(10, 30), kb.lowest(0.3), flips=("none", "horizontal"))
     source = kb.ArraySource(*arrays())
     dataset = kb.IndexedDataset(source, sampler.index, batch_size=4, steps_per_epoch=steps, seed=seed)
