@@ -9,6 +9,8 @@ from kerasbalance.checkpoint import Arrays, prefixed, under
 from kerasbalance.errors import CheckpointWarning
 
 PLAIN = (bool, int, float, str, type(None))
+DERIVED = {"min_delta"}
+"""EarlyStopping and its kin turn the sign of this option over at the first epoch's end of each process."""
 
 
 class CallbackStates:
@@ -78,7 +80,7 @@ def _named(callbacks: list[Any]) -> list[tuple[str, Any]]:
 
 def _plain(callback: Any) -> dict[str, Any]:
     values = {name: v.item() if isinstance(v, np.generic) else v for name, v in vars(callback).items()}
-    return {name: value for name, value in values.items() if isinstance(value, PLAIN)}
+    return {name: v for name, v in values.items() if isinstance(v, PLAIN) and name not in DERIVED}
 
 
 def _are_arrays(values: Any) -> bool:
