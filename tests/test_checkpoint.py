@@ -1,4 +1,3 @@
-import contextlib
 import errno
 import json
 import os
@@ -18,10 +17,6 @@ import kerasbalance as kb
 from kerasbalance.checkpoint import CheckpointFolder, prefixed, read_checkpoint, under
 
 SAVER = Path(__file__).with_name("saver.py")
-
-
-class NotFull(Exception):
-    pass
 
 
 @pytest.fixture
@@ -138,8 +133,9 @@ def names(folder):
     return sorted(entry.name for entry in folder.path.iterdir() if entry.name != "LOCK")
 
 
-@pytest.mark.parametrize("call", range(6))
-@pytest.mark.parametrize("function", ["fsync", "rename"])
+@pytest.mark.parametrize(
+    ("function", "call"), [("fsync", 0), ("fsync", 1), ("fsync", 2), ("fsync", 3), ("rename", 0)]
+)
 def test_a_full_disk_keeps_what_was_there_and_leaves_nothing_behind(folder, monkeypatch, function, call):
     save(folder, 1)
     real, left = getattr(os, function), [call]
@@ -151,10 +147,8 @@ def test_a_full_disk_keeps_what_was_there_and_leaves_nothing_behind(folder, monk
         return real(*arguments)
 
     monkeypatch.setattr(os, function, full)
-    with contextlib.suppress(NotFull):
-        with pytest.raises(kb.CheckpointWriteError, match=r"No space left.*kept: 00000\d-iteration-\d"):
-            save(folder, 2)
-            raise NotFull  # the disk was full for none of the calls
+    with pytest.raises(kb.CheckpointWriteError, match=r"No space left.*kept: 00000\d-iteration-\d"):
+        save(folder, 2)
     assert is_content(folder.load())
     assert not any(name.startswith(".part") for name in names(folder))
 
