@@ -7,6 +7,7 @@ import keras
 
 from kerasbalance.models.convolution import CHANNELS_LAST, convolution, up_convolution
 from kerasbalance.models.ends import image_input, probabilities
+from kerasbalance.models.normalization import FastBatchNormalization
 from kerasbalance.models.window import HUWindow
 
 _LEVELS = 4
@@ -77,6 +78,6 @@ def _two_convolutions(features: Any, filters: int, name: str, *, batch_norm: boo
         stem = f"{name}_conv{number}"
         features = convolution(features, filters, 3, name=stem, seed=seed, use_bias=not batch_norm)
         if batch_norm:
-            features = keras.layers.BatchNormalization(momentum=0.9, name=f"{stem}_norm")(features)
+            features = FastBatchNormalization(momentum=0.9, name=f"{stem}_norm")(features)
         features = keras.layers.Activation("relu", name=f"{stem}_relu")(features)
     return features
