@@ -9,9 +9,68 @@ Reference:
 """
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-_MODULE_OF: dict[str, str] = {}
+if TYPE_CHECKING:
+    from kerasbalance import models as models
+    from kerasbalance.counts import SliceScores as SliceScores
+    from kerasbalance.counts import dice_from_counts as dice_from_counts
+    from kerasbalance.dataset import IndexedDataset as IndexedDataset
+    from kerasbalance.errors import CheckpointError as CheckpointError
+    from kerasbalance.errors import CheckpointWarning as CheckpointWarning
+    from kerasbalance.errors import CheckpointWriteError as CheckpointWriteError
+    from kerasbalance.errors import Interrupted as Interrupted
+    from kerasbalance.errors import NonFiniteError as NonFiniteError
+    from kerasbalance.index import Index as Index
+    from kerasbalance.loop import fit as fit
+    from kerasbalance.losses import DiceLoss as DiceLoss
+    from kerasbalance.losses import dice_loss as dice_loss
+    from kerasbalance.metrics import DiceScore as DiceScore
+    from kerasbalance.mining import ScheduledMining as ScheduledMining
+    from kerasbalance.result import MiningResult as MiningResult
+    from kerasbalance.rules import below as below
+    from kerasbalance.rules import below_worst_case as below_worst_case
+    from kerasbalance.rules import lowest as lowest
+    from kerasbalance.sampler import HardSliceSampler as HardSliceSampler
+    from kerasbalance.schedules import PolyDecay as PolyDecay
+    from kerasbalance.scoring import score_slices as score_slices
+    from kerasbalance.source import ArraySource as ArraySource
+    from kerasbalance.source import Source as Source
+    from kerasbalance.splits import CaseSplit as CaseSplit
+    from kerasbalance.splits import split_cases as split_cases
+    from kerasbalance.strategies import ProportionalSampler as ProportionalSampler
+    from kerasbalance.strategies import mine_on_top as mine_on_top
+
+_MODULE_OF: dict[str, str] = {
+    "ArraySource": "kerasbalance.source",
+    "CaseSplit": "kerasbalance.splits",
+    "CheckpointError": "kerasbalance.errors",
+    "CheckpointWarning": "kerasbalance.errors",
+    "CheckpointWriteError": "kerasbalance.errors",
+    "DiceLoss": "kerasbalance.losses",
+    "DiceScore": "kerasbalance.metrics",
+    "HardSliceSampler": "kerasbalance.sampler",
+    "Index": "kerasbalance.index",
+    "IndexedDataset": "kerasbalance.dataset",
+    "Interrupted": "kerasbalance.errors",
+    "MiningResult": "kerasbalance.result",
+    "NonFiniteError": "kerasbalance.errors",
+    "PolyDecay": "kerasbalance.schedules",
+    "ProportionalSampler": "kerasbalance.strategies",
+    "ScheduledMining": "kerasbalance.mining",
+    "SliceScores": "kerasbalance.counts",
+    "Source": "kerasbalance.source",
+    "below": "kerasbalance.rules",
+    "below_worst_case": "kerasbalance.rules",
+    "dice_from_counts": "kerasbalance.counts",
+    "dice_loss": "kerasbalance.losses",
+    "fit": "kerasbalance.loop",
+    "lowest": "kerasbalance.rules",
+    "mine_on_top": "kerasbalance.strategies",
+    "models": "kerasbalance.models",
+    "score_slices": "kerasbalance.scoring",
+    "split_cases": "kerasbalance.splits",
+}
 
 __all__ = sorted(_MODULE_OF)
 
@@ -19,7 +78,8 @@ __all__ = sorted(_MODULE_OF)
 def __getattr__(name: str) -> Any:
     if name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    value = getattr(importlib.import_module(_MODULE_OF[name]), name)
+    module = importlib.import_module(_MODULE_OF[name])
+    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
     globals()[name] = value
     return value
 

@@ -3,21 +3,62 @@
 import subprocess
 import sys
 
+import pytest
 
-def loaded(code):
-    """Return the top-level modules that are loaded after running `code` in a fresh process."""
-    script = f"import sys\n{code}\nprint(' '.join({{name.split('.')[0] for name in sys.modules}}))"
-    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+
+def run(code):
+    """Run code in a fresh interpreter and return the modules loaded at its end."""
+    code += "\nimport sys; print(*sorted(sys.modules))"
+    options = {"capture_output": True, "text": True, "env": {"PYTHONPATH": ":".join(sys.path)}}
+    done = subprocess.run([sys.executable, "-c", code], **options)
+    assert done.returncode == 0, done.stderr
     return set(done.stdout.split())
 
 
 def test_importing_the_package_loads_neither_keras_nor_numpy():
-    assert not loaded("import kerasbalance") & {"keras", "numpy", "h5py", "pydicom", "click"}
+    loaded = run("import kerasbalance")
+    assert not loaded & {"keras", "numpy", "tensorflow", "jax", "torch"}
 
 
 def test_the_command_line_loads_no_keras_for_its_help():
-    assert not loaded("import kerasbalance.cli.main") & {"keras", "numpy", "h5py", "pydicom", "tensorflow", "jax"}
+    assert not run("import kerasbalance.cli.main") & {"keras", "numpy", "h5py", "pydicom", "tensorflow", "jax"}
 
 
 def test_reading_ct_loads_no_keras():
-    assert not loaded("import kerasbalance.data.ingest") & {"keras", "tensorflow", "jax", "torch"}
+    assert not run("import kerasbalance.data.ingest") & {"keras", "tensorflow", "jax", "torch"}
+
+
+@pytest.mark.parametrize(
+    "name", ["HardSliceSampler", "MiningResult", "Index", "ArraySource", "lowest", "mine_on_top"]
+)
+def test_what_works_on_numbers_needs_numpy_only(name):
+    loaded = run(f"import kerasbalance; kerasbalance.{name}")
+    assert not loaded & {"keras", "h5py", "pydicom", "highdicom", "nibabel", "skimage", "click", "scipy"}
+
+
+def test_the_sampler_works_without_keras_data_readers_or_click():
+    blocked = "keras", "h5py", "pydicom", "highdicom", "nibabel", "skimage", "click", "scipy"
+    run(
+        f"import sys; sys.modules.update(dict.fromkeys({blocked!r}))\n"
+        "import kerasbalance as kb\n"
+        "sampler = kb.HardSliceSampler([0], [1, 2], kb.below(0.5))\n"
+        "assert sampler.update([0.1, 0.9]).hard.tolist() == [True, False]"
+    )
+
+
+def test_every_public_name_can_be_had_and_is_listed():
+    import kerasbalance as kb
+
+    assert all(hasattr(kb, name) for name in kb.__all__)
+    assert set(kb.__all__) <= set(dir(kb))
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        _ = kb.nothing
+
+
+def test_no_module_bears_the_name_of_a_public_function():
+    from pathlib import Path
+
+    import kerasbalance as kb
+
+    modules = {path.stem for path in Path(kb.__file__).parent.iterdir()}
+    assert modules & set(kb.__all__) <= {"models"}

@@ -1,0 +1,122 @@
+"""Everything of a compiled model that a step changes, as arrays, and back."""
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from kerasbalance import random_state
+from kerasbalance.checkpoint import Arrays
+from kerasbalance.dataset import IndexedDataset
+from kerasbalance.errors import CheckpointError, explain
+from kerasbalance.scoring import synchronised
+
+
+def build(model: Any, dataset: IndexedDataset, iteration: int) -> None:
+    """Create all variables of model and optimizer, without disturbing the random state."""
+    if not all(layer.built for layer in model.layers) or not model.built:
+        with random_state.preserved():
+            model(dataset.batch(iteration)[0][:1], training=False)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+
+
+def capture(model: Any) -> Arrays:
+    """Return weights, other variables (such as the state of dropout seeds) and the optimizer's variables."""
+    model = synchronised(model)
+    return {
+        f"{group}/{i}": ops.convert_to_numpy(variable.value)
+        for group, variables in _groups(model).items()
+        for i, variable in enumerate(variables)
+    }
+
+
+def names(model: Any) -> dict[str, list[str]]:
+    """Return the path, shape and type of each variable; numbers that Keras gives to layers are left out."""
+    return {group: [_name(v) for v in variables] for group, variables in _groups(model).items()}
+
+
+def restore(model: Any, arrays: Arrays, saved_names: dict[str, list[str]]) -> None:
+    """Put back what `capture` returned.
+
+    Raises:
+        CheckpointError: if the model or its optimizer has other variables; nothing is changed then.
+    """
+    mine = names(model)
+    for group, theirs in saved_names.items():
+        if mine.get(group) != theirs:
+            pairs = zip([*mine.get(group, []), "nothing"], [*theirs, "nothing"], strict=False)
+            here, there = next(((a, b) for a, b in pairs if a != b), ("fewer", "more"))
+            raise CheckpointError(
+                explain(
+                    f"a {group} with {len(mine.get(group, []))} variables, the first other one {here}",
+                    f"{len(theirs)} variables with {there} in its place, as in the checkpoint",
+                    "build and compile the model as in the run that is resumed",
+                )
+            )
+    for group, variables in _groups(model).items():
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"{group}/{i}"])
+
+
+def capture_metrics(model: Any) -> list[NDArray[Any]]:
+    """Return the running sums of the epoch's metrics."""
+    return [ops.convert_to_numpy(variable.value) for variable in synchronised(model).metrics_variables]
+
+
+def restore_metrics(model: Any, sums: list[NDArray[Any]]) -> None:
+    """Put back what `capture_metrics` returned.
+
+    Raises:
+        CheckpointError: if the model is compiled with other metrics.
+    """
+    variables = model.metrics_variables
+    if [tuple(v.shape) for v in variables] != [array.shape for array in sums]:
+        raise CheckpointError(
+            explain(
+                f"{len(variables)} metric variables",
+                f"the {len(sums)} of the checkpoint",
+                "compile the model with the same loss and metrics",
+            )
+        )
+    for variable, array in zip(variables, sums, strict=True):
+        variable.assign(array)
+
+
+def build_metrics(model: Any, dataset: IndexedDataset, iteration: int) -> None:
+    """Create the variables of loss and metrics, which Keras else does in the first step."""
+    x, y = dataset.batch(iteration)
+    with random_state.preserved():
+        y_pred = model(x[:1], training=False)
+        y_true = ops.convert_to_tensor(y[:1])
+        model.compute_loss(x=x[:1], y=y_true, y_pred=y_pred, training=False)
+        model.compute_metrics(x[:1], y_true, y_pred)
+    model.reset_metrics()
+
+
+def first_non_finite(arrays: Arrays) -> str | None:
+    """Return the name of an array that holds NaN or infinity, None if all are finite."""
+    for name, array in arrays.items():
+        if array.dtype.kind in "fV" and not np.isfinite(array).all():
+            return name
+    return None
+
+
+def weights(model: Any) -> Arrays:
+    """Return the model's weights by path."""
+    return {
+        f"{i}: {variable.path}": ops.convert_to_numpy(variable.value)
+        for i, variable in enumerate(synchronised(model).weights)
+    }
+
+
+def _groups(model: Any) -> dict[str, list[Any]]:
+    return {"model": model.variables, "optimizer": model.optimizer.variables}
+
+
+def _name(variable: Any) -> str:
+    path = re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
+    return f"{path} {tuple(variable.shape)} {keras.backend.standardize_dtype(variable.dtype)}"

@@ -1,0 +1,12 @@
+"""Networks from int16 Hounsfield units to float32 probabilities, the CT window inside.
+
+Importing this package registers every class with Keras that a saved model may hold (the window, loss, metric
+and schedule), so that ``keras.saving.load_model`` needs no ``custom_objects``.
+"""
+
+from kerasbalance import losses, metrics, schedules  # noqa: F401  # their import registers them
+from kerasbalance.models.fcn import fcn_vgg16
+from kerasbalance.models.unet import unet
+from kerasbalance.models.window import HUWindow
+
+__all__ = ["HUWindow", "fcn_vgg16", "unet"]

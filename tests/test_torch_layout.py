@@ -1,0 +1,114 @@
+import subprocess
+import sys
+
+import keras
+import numpy as np
+import pytest
+from keras import ops
+
+from kerasbalance.torch_layout import spare_layout_copies
+
+on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="patches Keras' torch backend only")
+OPERATIONS = {
+    "convolution": lambda x, k: ops.conv(x, k, padding="same"),
+    "strided convolution": lambda x, k: ops.conv(x, k, strides=2, padding="same"),
+    "valid convolution": lambda x, k: ops.conv(x, k, padding="valid"),
+    "transposed convolution": lambda x, k: ops.conv_transpose(x, k, strides=2, padding="same"),
+    "depthwise convolution": lambda x, k: ops.depthwise_conv(x, k[:, :, :, :1], padding="same"),
+    "largest of a pool": lambda x, k: ops.max_pool(x, 2),
+    "mean of an uneven pool": lambda x, k: ops.average_pool(x, 3, strides=2, padding="same"),
+}
+
+
+@pytest.fixture
+def torch_nn(monkeypatch):
+    """Keras' module with its own function, put back as it was found."""
+    from keras.src.backend.torch import nn
+
+    found = nn._transpose_spatial_inputs
+    monkeypatch.setattr(nn, "_transpose_spatial_inputs", getattr(found, "__wrapped__", found))
+    return nn
+
+
+def output_and_gradients(operation):
+    import torch
+
+    rng = np.random.default_rng(0)
+    x = torch.tensor(rng.normal(size=(2, 8, 10, 3)), requires_grad=True)
+    kernel = torch.tensor(rng.normal(size=(3, 3, 3, 3)), requires_grad=True)
+    output = operation(x, kernel)
+    (output * torch.tensor(rng.normal(size=tuple(output.shape)))).sum().backward()
+    parts = (output.detach(), x.grad, torch.zeros(1) if kernel.grad is None else kernel.grad)
+    return [part.numpy() for part in parts]
+
+
+@on_torch
+@pytest.mark.parametrize("name", OPERATIONS)
+def test_outputs_and_gradients_are_those_of_keras(torch_nn, name):
+    expected = output_and_gradients(OPERATIONS[name])
+    assert spare_layout_copies()
+    for ours, theirs in zip(output_and_gradients(OPERATIONS[name]), expected, strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
+
+
+@on_torch
+def test_a_2d_input_is_viewed_and_not_copied(torch_nn):
+    import torch
+
+    x = torch.zeros((2, 4, 4, 3))
+    assert torch_nn._transpose_spatial_inputs(x).data_ptr() != x.data_ptr()
+    assert spare_layout_copies()
+    view = torch_nn._transpose_spatial_inputs(x)
+    assert view.data_ptr() == x.data_ptr()
+    assert view.is_contiguous(memory_format=torch.channels_last)
+
+
+@on_torch
+def test_1d_and_3d_inputs_go_to_the_function_of_keras(torch_nn):
+    import torch
+
+    assert spare_layout_copies()
+    for shape, moved in (((2, 4, 3), (2, 3, 4)), ((2, 4, 5, 6, 3), (2, 3, 4, 5, 6))):
+        assert tuple(torch_nn._transpose_spatial_inputs(torch.zeros(shape)).shape) == moved
+
+
+@on_torch
+def test_a_second_call_changes_nothing(torch_nn):
+    spare_layout_copies()
+    first = torch_nn._transpose_spatial_inputs
+    assert spare_layout_copies()
+    assert torch_nn._transpose_spatial_inputs is first
+
+
+@on_torch
+def test_a_keras_that_no_longer_copies_is_left_alone(torch_nn, monkeypatch):
+    def mended(inputs):
+        return inputs
+
+    monkeypatch.setattr(torch_nn, "_transpose_spatial_inputs", mended)
+    assert not spare_layout_copies()
+    assert torch_nn._transpose_spatial_inputs is mended
+
+
+@on_torch
+def test_a_keras_without_the_function_is_left_alone(torch_nn, monkeypatch):
+    monkeypatch.delattr(torch_nn, "_transpose_spatial_inputs")
+    assert not spare_layout_copies()
+
+
+@on_torch
+def test_building_a_model_puts_it_in_place_and_importing_does_not():
+    check = (
+        "import kerasbalance.models, kerasbalance.torch_layout\n"
+        "from keras.src.backend.torch import nn\n"
+        "print(nn._transpose_spatial_inputs.__module__)\n"
+        "kerasbalance.models.unet((16, 16, 1), base_filters=1)\n"
+        "print(nn._transpose_spatial_inputs.__module__)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == ["keras.src.backend.torch.nn", "kerasbalance.torch_layout"]
+
+
+@pytest.mark.skipif(keras.backend.backend() == "torch", reason="on torch there is something to do")
+def test_on_another_backend_nothing_is_done():
+    assert spare_layout_copies() is False
