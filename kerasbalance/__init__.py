@@ -11,7 +11,13 @@ Reference:
 import importlib
 from typing import Any
 
-_MODULE_OF: dict[str, str] = {}
+_MODULE_OF: dict[str, str] = {
+    "evaluate_case": "kerasbalance.evaluation",
+    "evaluate_slices": "kerasbalance.evaluation",
+    "keep_largest_component": "kerasbalance.evaluation",
+    "summarise_cases": "kerasbalance.evaluation",
+    "surface_metrics": "kerasbalance.surface",
+}
 
 __all__ = sorted(_MODULE_OF)
 
