@@ -21,6 +21,10 @@ if TYPE_CHECKING:
     from kerasbalance.errors import CheckpointWriteError as CheckpointWriteError
     from kerasbalance.errors import Interrupted as Interrupted
     from kerasbalance.errors import NonFiniteError as NonFiniteError
+    from kerasbalance.evaluation import evaluate_case as evaluate_case
+    from kerasbalance.evaluation import evaluate_slices as evaluate_slices
+    from kerasbalance.evaluation import keep_largest_component as keep_largest_component
+    from kerasbalance.evaluation import summarise_cases as summarise_cases
     from kerasbalance.index import Index as Index
     from kerasbalance.loop import fit as fit
     from kerasbalance.losses import DiceLoss as DiceLoss
@@ -40,6 +44,7 @@ if TYPE_CHECKING:
     from kerasbalance.splits import split_cases as split_cases
     from kerasbalance.strategies import ProportionalSampler as ProportionalSampler
     from kerasbalance.strategies import mine_on_top as mine_on_top
+    from kerasbalance.surface import surface_metrics as surface_metrics
 
 _MODULE_OF: dict[str, str] = {
     "ArraySource": "kerasbalance.source",
@@ -64,12 +69,17 @@ _MODULE_OF: dict[str, str] = {
     "below_worst_case": "kerasbalance.rules",
     "dice_from_counts": "kerasbalance.counts",
     "dice_loss": "kerasbalance.losses",
+    "evaluate_case": "kerasbalance.evaluation",
+    "evaluate_slices": "kerasbalance.evaluation",
     "fit": "kerasbalance.loop",
+    "keep_largest_component": "kerasbalance.evaluation",
     "lowest": "kerasbalance.rules",
     "mine_on_top": "kerasbalance.strategies",
     "models": "kerasbalance.models",
     "score_slices": "kerasbalance.scoring",
     "split_cases": "kerasbalance.splits",
+    "summarise_cases": "kerasbalance.evaluation",
+    "surface_metrics": "kerasbalance.surface",
 }
 
 __all__ = sorted(_MODULE_OF)
