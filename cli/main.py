@@ -8,6 +8,8 @@ from kerasbalance.cli.info import info, verify
 from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
 from kerasbalance.cli.phantom import phantom
+from kerasbalance.cli.predict import predict
+from kerasbalance.cli.train import train
 
 
 @click.group(context_settings=CONTEXT, epilog="Example:  kerasbalance demo")
@@ -19,5 +21,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, phantom, demo):
+for _command in (inspect, ingest, info, verify, train, predict, phantom, demo):
     main.add_command(_command)

@@ -70,3 +70,47 @@ def resample_plane(
     shift = (row - grid.row_step_mm + column - grid.column_step_mm) / 2
     moved = replace(grid, shape=new_hu.shape, positions_mm=grid.positions_mm + shift)
     return new_hu, new_labels, replace(moved, row_step_mm=row, column_step_mm=column)
+
+
+def shape_planes(hu: NDArray[np.int16], crop: int | None, resize_to: int | None) -> NDArray[np.int16]:
+    """Crop and resample slices as a store did, for predictions on a new CT.
+
+    Args:
+        hu: int16 `(slices, rows, columns)`.
+        crop: as `--crop`, or None.
+        resize_to: as `--resize`, or None.
+
+    Returns:
+        int16 `(slices, rows, columns)` of the new size.
+    """
+    labels = np.zeros(hu.shape, np.uint8)
+    grid = Grid.from_affine((hu.shape[0], hu.shape[1], hu.shape[2]), np.eye(4))
+    if crop is not None:
+        hu, labels, grid = crop_or_pad(hu, labels, grid, crop)
+    if resize_to is not None:
+        hu, labels, grid = resample_plane(hu, labels, grid, resize_to)
+    return hu
+
+
+def restore_planes(labels: NDArray[np.uint8], plane: tuple[int, int], crop: int | None) -> NDArray[np.uint8]:
+    """Bring labels of shaped slices back onto the CT that `shape_planes` was given.
+
+    Args:
+        labels: uint8 `(slices, rows, columns)` on the shaped slices.
+        plane: rows and columns of the CT.
+        crop: as `--crop`, or None.
+
+    Returns:
+        uint8 `(slices, *plane)`: the nearest pixel's label, background outside of what was cropped.
+    """
+    cut = plane if crop is None else (crop, crop)
+    if labels.shape[1:] != cut:
+        labels = np.stack([
+            resize(one, cut, order=0, preserve_range=True, anti_aliasing=False, mode="edge") for one in labels
+        ]).astype(np.uint8)  # fmt: skip
+    if crop is None:
+        return labels
+    target, source = zip(*(_overlap(length, crop) for length in plane), strict=True)
+    full = np.zeros((len(labels), *plane), np.uint8)
+    full[:, target[0], target[1]] = labels[:, source[0], source[1]]
+    return full

@@ -1,0 +1,175 @@
+"""`kerasbalance train`: the paper's protocol on a store."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from click.core import ParameterSource
+
+from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
+
+if TYPE_CHECKING:
+    from kerasbalance.data.runs.train import Run, TrainResult
+
+_OPTIONS = (
+    click.option("--organ", "organs", multiple=True, help="What to segment; may be repeated. Needed for a new run."),
+    click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
+                 help="paper: Zhang et al. 2019 to the letter (a million iterations of a full-width network)."),
+    click.option("--model", help="unet, fcn, or package.module:function."),
+    click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
+    click.option("--iterations", type=int, help="Optimizer steps in all."),
+    click.option("--batch-size", type=int, help="Slices a step."),
+    click.option("--learning-rate", type=float, help="At the beginning; it decays polynomially to 0."),
+    click.option("--momentum", type=float, help="Of SGD."),
+    click.option("--mining/--no-mining", default=None, help="Whether hard slices of part A are added."),
+    click.option("--mine-at", type=float, help="Share of the iterations after which part A is scored."),
+    click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
+    click.option("--flips", help="Forms of the slices, separated by commas: none, horizontal, vertical, both."),
+    click.option("--ratio", type=float, help="Selection ratio: share of the training cases that is part B."),
+    click.option("--test-share", type=float, help="Share of the cases kept for evaluation."),
+    click.option("--validation-share", type=float, help="Share of the cases evaluated while training."),
+    click.option("--seed", type=int, help="Of the split, the weights and the order."),
+    click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16."),
+)  # fmt: skip
+
+
+def _add_options(command: Any) -> Any:
+    for option in reversed(_OPTIONS):
+        command = option(command)
+    return command
+
+
+@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance train store --out run --organ liver")
+@click.argument("store", required=False, type=click.Path(path_type=Path))
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
+)
+@click.option("--resume", is_flag=True, help="Go on from the last checkpoint, exactly.")
+@click.option(
+    "--exclude",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="CSV with the columns case and slice: slices not to train on, as mine suggests them.",
+)
+@click.option(
+    "--tensorboard", is_flag=True, help="Also write TensorBoard logs (needs the package tensorboard)."
+)
+@backend_option
+@reports_errors
+@_add_options
+def train(
+    store: Path | None,
+    out: Path,
+    resume: bool,
+    exclude: Path | None,
+    tensorboard: bool,
+    backend: str | None,
+    show_paths: bool,
+    **given: Any,
+) -> None:
+    """Split the cases of STORE, pre-train on part B, score part A, add its hard slices, train to the end.
+
+    Patients stay on one side of the split. The run's folder holds all that eval, predict and mine need.
+    """
+    backend = choose_backend(_backend_of(out) if resume and backend is None else backend)
+    if resume and exclude is not None:
+        raise click.UsageError("--resume goes on with the run's own options: leave out --exclude")
+    run = _resumed(out, store, given) if resume else _new(store, out, exclude, given)
+    click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
+    _show_split(run)
+    result = _train(run, tensorboard)
+    _show_result(result)
+
+
+def _backend_of(out: Path) -> str:
+    from kerasbalance.data.runs.folder import RunFolder, RunRecord
+
+    return RunRecord.read(RunFolder(out).record_file).backend
+
+
+def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, Any]) -> "Run":
+    from kerasbalance.data.runs.options import PRESETS, TrainOptions
+    from kerasbalance.data.runs.train import Run
+
+    if store is None:
+        raise click.UsageError("a new run needs STORE")
+    preset = PRESETS[given.pop("preset")]
+    stated = {name: value for name, value in _plain(given).items() if value is not None}
+    if not stated.get("organs"):
+        raise click.UsageError("a new run needs --organ")
+    options = TrainOptions(**{**preset.options, **stated})
+    return Run.create(store, out, options, exclude)
+
+
+def _plain(given: dict[str, Any]) -> dict[str, Any]:
+    flips = given["flips"]
+    split = None if flips is None else tuple(part.strip() for part in flips.split(",") if part.strip())
+    return {**given, "flips": split, "organs": tuple(given["organs"]) or None}
+
+
+def _resumed(out: Path, store: Path | None, given: dict[str, Any]) -> "Run":
+    from kerasbalance.data.runs.train import Run
+
+    context = click.get_current_context()
+    stated = [name for name in given if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    if stated:
+        raise click.UsageError(f"--resume goes on with the run's own options: leave out {', '.join(stated)}")
+    return Run.open(out, store)
+
+
+def _show_split(run: "Run") -> None:
+    from kerasbalance.data.runs.train import describe_split
+
+    rows = [[part, cases, patients, slices, f"{100 * share:.1f}%"]
+            for part, cases, patients, slices, share in describe_split(run.rows)]  # fmt: skip
+    click.echo(table(["part", "cases", "patients", "slices", "positive"], rows))
+
+
+def _train(run: "Run", tensorboard: bool) -> "TrainResult":
+    import keras
+
+    from kerasbalance import Interrupted, NonFiniteError
+
+    callbacks: list[Any] = []
+    if tensorboard:
+        callbacks.append(keras.callbacks.TensorBoard(run.folder.path / "tensorboard", write_graph=False))
+    with progress(run.options.iterations, "Training") as bar:
+        callbacks.append(_bar_callback(bar, run))
+        try:
+            return run.train(callbacks)
+        except Interrupted as interruption:
+            click.echo(f"\ninterrupted after iteration {interruption.iteration}, which is saved; go on with: "
+                       f"kerasbalance train --resume --out {run.folder.path}", err=True)  # fmt: skip
+            raise SystemExit(interruption.exit_code) from None
+        except NonFiniteError as error:
+            raise click.ClickException(f"DIVERGED: {error}") from None
+
+
+def _bar_callback(bar: Any, run: "Run") -> Any:
+    import keras
+
+    class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
+        """Moves the bar at the end of each window and shows loss and learning rate."""
+
+        def on_train_begin(self, logs: Any = None) -> None:
+            self.steps = 0
+
+        def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+            self.steps += 1
+
+        def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+            rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
+            bar.label = f"loss {(logs or {}).get('loss', float('nan')):.4f}, rate {rate:.2g}"
+            bar.update(self.steps)
+            self.steps = 0
+
+    return Progress()
+
+
+def _show_result(result: "TrainResult") -> None:
+    click.echo(f"loss of the last window {result.loss:.4f}")
+    if result.mining is not None:
+        mining = result.mining
+        click.echo(f"mined {int(mining.hard.sum())} hard slices of {len(mining)} candidates "
+                   f"(Dice up to {mining.threshold:.3f}) at iteration {mining.iteration}")  # fmt: skip
+    click.echo(f"next: kerasbalance eval {result.folder.path}")

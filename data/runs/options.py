@@ -1,0 +1,153 @@
+"""What a training run is told, and the named presets."""
+
+import dataclasses
+import re
+from dataclasses import dataclass, field
+from typing import Any
+
+from kerasbalance.data.errors import DataError
+
+MODELS = ("unet", "fcn")
+FLIPS = ("none", "horizontal", "vertical", "both")
+PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+@dataclass(frozen=True)
+class TrainOptions:
+    """Everything that decides what a run does; written to `run.json` as it is.
+
+    Args:
+        organs: what is segmented; one gives a sigmoid, several a softmax with background.
+        model: "unet", "fcn", or "package.module:function" that takes (input_shape, num_classes) and returns a
+            Keras model of HU.
+        base_filters: filters of the first level; for "unet" and "fcn".
+        window_hu: the HU window of the model's first layer; for "unet" and "fcn".
+        iterations: optimizer steps in all.
+        batch_size: slices a step.
+        learning_rate: at the beginning.
+        momentum: of SGD.
+        power: of the polynomial decay to 0.
+        mining: whether hard slices of part A are added.
+        mine_at: the share of the iterations after which A is scored.
+        rule: "below:SCORE" or "lowest:SHARE", see `kerasbalance.below` and `kerasbalance.lowest`.
+        flips: forms in which slices are trained on, beginning with "none": those of part B all along, those of
+            the hard slices from mining on.
+        ratio: the share of the training cases that is part B.
+        test_share: the share of all cases that is kept for evaluation.
+        validation_share: the share of all cases that is evaluated at the end of each window; they are not
+            trained on.
+        seed: of the split, the weights and the order.
+        precision: Keras' dtype policy.
+
+    Raises:
+        DataError: a value is out of range or contradicts another (code `USAGE`).
+    """
+
+    organs: tuple[str, ...]
+    model: str = "unet"
+    base_filters: int = 16
+    window_hu: tuple[float, float] = (-150.0, 250.0)
+    iterations: int = 4_000
+    batch_size: int = 16
+    learning_rate: float = 0.1
+    momentum: float = 0.9
+    power: float = 0.9
+    mining: bool = True
+    mine_at: float = 0.5
+    rule: str = "lowest:0.15"
+    flips: tuple[str, ...] = ("none",)
+    ratio: float = 0.5
+    test_share: float = 0.25
+    validation_share: float = 0.0
+    seed: int = 0
+    precision: str = "float32"
+
+    def __post_init__(self) -> None:
+        checks = {
+            "organs": (len(set(self.organs)) == len(self.organs) > 0, "at least one organ, each once"),
+            "model": (
+                self.model in MODELS or ":" in self.model,
+                f"{', '.join(MODELS)} or package.module:function",
+            ),
+            "base_filters": (self.base_filters >= 1, "1 or more"),
+            "iterations": (self.iterations >= 2, "2 or more"),
+            "batch_size": (self.batch_size >= 1, "1 or more"),
+            "learning_rate": (self.learning_rate > 0, "above 0"),
+            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "mine_at": (0 < self.mine_at < 1, "between 0 and 1"),
+            "rule": (
+                re.fullmatch(r"(below|lowest):[0-9.]+", self.rule) is not None,
+                "below:SCORE or lowest:SHARE",
+            ),
+            "flips": (set(self.flips) <= set(FLIPS) and "none" in self.flips, f"none and others of {FLIPS}"),
+            "ratio": (0 < self.ratio <= 1, "above 0 and at most 1"),
+            "test_share": (0 < self.test_share < 1, "between 0 and 1"),
+            "validation_share": (
+                0 <= self.validation_share < 1 - self.test_share,
+                "0 or a share beside the test's",
+            ),
+            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
+        }
+        for name, (sound, expected) in checks.items():
+            if not sound:
+                raise usage(
+                    f"{name} {getattr(self, name)!r}", expected, f"correct --{name.replace('_', '-')}"
+                )
+        if self.mining and self.ratio == 1:
+            raise usage("mining with ratio 1, which leaves no candidates", "a ratio below 1, or no mining",
+                        "pass --ratio 0.5 or --no-mining")  # fmt: skip
+
+    @property
+    def num_classes(self) -> int:
+        """Output channels of the model."""
+        return 1 if len(self.organs) == 1 else len(self.organs) + 1
+
+    @property
+    def mine_iteration(self) -> int:
+        """The iteration at which part A is scored."""
+        return min(max(round(self.mine_at * self.iterations), 1), self.iterations - 1)
+
+    def to_json(self) -> dict[str, Any]:
+        """Return plain values."""
+        return dataclasses.asdict(self)
+
+    @classmethod
+    def from_json(cls, plain: dict[str, Any]) -> "TrainOptions":
+        """Read what `to_json` returned."""
+        lists = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
+        return cls(**{**plain, **lists})
+
+
+def usage(received: str, expected: str, advice: str) -> DataError:
+    """Make the error for a wrong option."""
+    return DataError("USAGE", received, expected, advice)
+
+
+@dataclass(frozen=True)
+class Preset:
+    """A named set of options.
+
+    Args:
+        purpose: one phrase for `--help`.
+        options: what differs from the defaults of `TrainOptions`.
+    """
+
+    purpose: str
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+PRESETS = {
+    "default": Preset("learns in minutes to hours on two cores or more"),
+    "paper": Preset(
+        "Zhang et al. 2019 to the letter: full-width FCN, plain SGD 0.001, 10^6 iterations, flips, Dice below 0.923",
+        {
+            "model": "fcn",
+            "base_filters": 64,
+            "iterations": 1_000_000,
+            "learning_rate": 0.001,
+            "momentum": 0.0,
+            "rule": "below:0.923",
+            "flips": ("none", "horizontal", "vertical"),
+        },
+    ),
+}

@@ -1,0 +1,283 @@
+"""The paper's protocol on a store: split, pre-train on part B, score part A, add its hard slices, train on."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import kerasbalance as kb
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.runs.exclude import read_exclusions
+from kerasbalance.data.runs.folder import RunFolder, RunRecord, installed_versions
+from kerasbalance.data.runs.model import build_model, compile_model
+from kerasbalance.data.runs.options import TrainOptions
+from kerasbalance.data.runs.planes import PaddedSource
+from kerasbalance.data.runs.split import (
+    PART_A,
+    PART_B,
+    TEST,
+    VALIDATION,
+    SplitRow,
+    read_split,
+    split_store,
+    write_split,
+)
+from kerasbalance.data.store import SliceStore
+from kerasbalance.data.store.files import replace_file
+
+WINDOWS = 100
+"""A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run has to say.
+
+    Args:
+        folder: where it lies.
+        rows: the split.
+        loss: mean loss of the last window.
+        mining: the table of the mined slices, None without mining.
+    """
+
+    folder: RunFolder
+    rows: tuple[SplitRow, ...]
+    loss: float
+    mining: kb.MiningResult | None
+
+
+class Run:
+    """A run that is about to begin or to go on.
+
+    Args:
+        folder: where it lies.
+        record: what it was told.
+        rows: which case does what.
+        store: the run's cases, no others.
+        resumed: whether it goes on from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        record: RunRecord,
+        rows: tuple[SplitRow, ...],
+        store: SliceStore,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.folder, self.record, self.rows, self.store, self.resumed = folder, record, rows, store, resumed
+        self.options = record.options
+
+    @classmethod
+    def create(cls, store_path: Path, out: Path, options: TrainOptions, exclude: Path | None = None) -> "Run":
+        """Split the store and write down what will be done.
+
+        Args:
+            store_path: the store.
+            out: the run's folder; new, or one in which no training began.
+            options: what to do.
+            exclude: a list of slices that are not trained on, see `read_exclusions`.
+
+        Raises:
+            DataError: the store or the options do not allow it, or `out` holds a run (code `RUN_EXISTS`).
+        """
+        folder = RunFolder(Path(out))
+        if any((folder.path / "checkpoint").glob("0*")):
+            raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
+                            "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
+        store = SliceStore(store_path)
+        rows = split_store(store, options)
+        store = SliceStore(store_path, keys={row.case for row in rows})
+        source = store.source(options.organs)
+        if exclude is not None:
+            read_exclusions(exclude, store)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_split(folder.split_file, rows)
+        folder.exclude_file.unlink(missing_ok=True)
+        if exclude is not None:
+            replace_file(folder.exclude_file, exclude.read_bytes())
+        record = RunRecord(
+            options=options,
+            store=str(Path(store_path).absolute()),
+            store_digest=store.digest,
+            plane=source.plane,
+            shaping=_shaping(store),
+            pixel_spacing_mm=_pixel_spacing(store),
+            backend=keras.config.backend(),
+            versions=installed_versions(),
+        )
+        record.write(folder.record_file)
+        return cls(folder, record, rows, store, resumed=False)
+
+    @classmethod
+    def open(cls, out: Path, store_path: Path | None = None, *, resumed: bool = True) -> "Run":
+        """Open a run that was created before.
+
+        Args:
+            out: its folder.
+            store_path: where its store lies now; as it was, by default.
+            resumed: whether training will go on from its checkpoint.
+
+        Raises:
+            DataError: there is no run, its store is missing or holds other bytes (codes `NO_RUN`, `NO_STORE`,
+                `STORE_CHANGED`).
+        """
+        folder = RunFolder(Path(out))
+        record = RunRecord.read(folder.record_file)
+        rows = read_split(folder.split_file)
+        path = Path(record.store) if store_path is None else Path(store_path)
+        store = SliceStore(path, keys={row.case for row in rows})
+        if store.digest != record.store_digest:
+            raise DataError("STORE_CHANGED", "a store whose cases differ from those of the run",
+                            "the cases that the run was made with", "name that store, or train a new run")  # fmt: skip
+        return cls(folder, record, rows, store, resumed=resumed)
+
+    def refs(self, *parts: str) -> np.ndarray:
+        """Return the slice refs of the cases of some parts, int64, without what was excluded from training."""
+        keys = {row.case for row in self.rows if row.part in parts}
+        numbers = [n for n, case in enumerate(self.store.cases) if case.key in keys]
+        refs = self.store.refs(self.options.organs, numbers)
+        if not self.folder.exclude_file.exists() or not {PART_A, PART_B} & set(parts):
+            return refs
+        return np.setdiff1d(refs, read_exclusions(self.folder.exclude_file, self.store))
+
+    def source(self) -> PaddedSource:
+        """Return images and labels of the run's organs, padded to what the network takes."""
+        return PaddedSource(self.store.source(self.options.organs))
+
+    def train(self, callbacks: Sequence[Any] = (), verbose: int = 0) -> TrainResult:
+        """Train to the end, or from the last checkpoint to the end.
+
+        Args:
+            callbacks: Keras callbacks beside the run's own.
+            verbose: as for `model.fit`.
+
+        Raises:
+            DataError: the run was trained by another backend (code `BACKEND`).
+            kerasbalance.Interrupted: after SIGTERM or Ctrl-C; the run can be resumed.
+            kerasbalance.NonFiniteError: the training diverged.
+        """
+        options, source = self.options, self.source()
+        if keras.config.backend() != self.record.backend:
+            raise DataError("BACKEND", f"the backend {keras.config.backend()}", f"{self.record.backend}, which "
+                            "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
+        model = build_model(options, source.plane)
+        compile_model(model, options)
+        window = max(1, math.ceil(options.iterations / WINDOWS))
+        sampler, mining = self._mining(source, window)
+        dataset = sampler if mining is None else mining.dataset
+        log = keras.callbacks.CSVLogger(self.folder.history_file, append=self.resumed)
+        history = kb.fit(
+            model,
+            dataset,
+            options.iterations,
+            callbacks=[*([mining] if mining else []), log, *callbacks],
+            run_dir=self.folder.path,
+            resume=self.resumed,
+            validation_data=self._validation(source),
+            verbose=verbose,
+        )
+        result = mining.results[-1] if mining is not None and mining.results else None
+        self._write_history(history)
+        if result is not None:
+            self._write_slices(result)
+        _save_model(model, self.folder.model_file)
+        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
+
+    def _mining(self, source: PaddedSource, window: int) -> Any:
+        options = self.options
+        base, candidates = self.refs(PART_B), self.refs(PART_A)
+        settings = {"batch_size": options.batch_size, "steps_per_epoch": window, "seed": options.seed}
+        if not options.mining:
+            index = kb.HardSliceSampler(base, base, kb.below(0), base_flips=options.flips).index
+            return kb.IndexedDataset(source, index, **settings), None
+        sampler = kb.HardSliceSampler(
+            base, candidates, parse_rule(options.rule), flips=options.flips, base_flips=options.flips
+        )
+        dataset = kb.IndexedDataset(source, sampler.index, **settings)
+        return sampler, kb.ScheduledMining(
+            dataset, sampler, at=options.mine_iteration, batch_size=options.batch_size
+        )
+
+    def _validation(self, source: PaddedSource) -> Any:
+        refs = self.refs(VALIDATION)
+        if not len(refs):
+            return None
+        size = min(self.options.batch_size, len(refs))
+        steps = len(refs) // size
+        index = kb.HardSliceSampler(refs, refs, kb.below(0)).index
+        return kb.IndexedDataset(
+            source, index, batch_size=size, steps_per_epoch=steps, seed=self.options.seed
+        )
+
+    def _write_history(self, history: Any) -> None:
+        names = list(history.history)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["window", *names])
+        writer.writerows(
+            [window, *values]
+            for window, *values in zip(history.epoch, *(history.history[name] for name in names), strict=True)
+        )
+        replace_file(self.folder.history_file, text.getvalue().encode())
+
+    def _write_slices(self, result: kb.MiningResult) -> None:
+        """Write the mining table with each slice's case, position and size of organ beside it."""
+        numbers = self.store.case_of(result.ref)
+        pixels = np.stack([self.store.positive_pixels(result.ref, organ) for organ in self.options.organs], 1)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["ref", "case", "slice", "slices", "pixels", "score", "hard", "reason", "copies"])
+        for row, number in enumerate(numbers.tolist()):
+            case = self.store.cases[number]
+            position = int(result.ref[row] - self.store.first_ref[number])
+            writer.writerow([
+                int(result.ref[row]), case.key, position, case.slices, int(pixels[row].sum()),
+                repr(float(result.score[row])), int(result.hard[row]), str(result.reason[row]),
+                f"{result.copies[row]:.6g}",
+            ])  # fmt: skip
+        replace_file(self.folder.slices_file, text.getvalue().encode())
+
+
+def parse_rule(text: str) -> Any:
+    """Turn "below:0.923" or "lowest:0.15" into a rule."""
+    name, _, value = text.partition(":")
+    return {"below": kb.below, "lowest": kb.lowest}[name](float(value))
+
+
+def describe_split(rows: Sequence[SplitRow]) -> list[tuple[str, int, int, int, float]]:
+    """Return for each part its cases, patients, slices and share of positive slices."""
+    table = []
+    for part in (PART_B, PART_A, VALIDATION, TEST):
+        own = [row for row in rows if row.part == part]
+        if own:
+            slices = sum(row.slices for row in own)
+            share = sum(row.positive for row in own) / slices
+            table.append((part, len(own), len({row.patient for row in own}), slices, share))
+    return table
+
+
+def _shaping(store: SliceStore) -> tuple[int | None, int | None]:
+    found = {(case.crop, case.resize) for case in store.cases}
+    if len(found) > 1:
+        raise DataError("SHAPING", "cases that were cropped or resized differently at ingest",
+                        "one --crop and --resize for all cases", "ingest them anew into one store")  # fmt: skip
+    return found.pop()
+
+
+def _pixel_spacing(store: SliceStore) -> tuple[float, float]:
+    spacings = [case.spacing_mm[1] for case in store.cases]
+    return min(spacings), max(spacings)
+
+
+def _save_model(model: Any, path: Path) -> None:
+    aside = path.with_name(f".{path.name}")
+    model.save(aside.with_suffix(".keras"))
+    aside.with_suffix(".keras").replace(path)
