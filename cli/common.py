@@ -5,6 +5,7 @@ import functools
 import json
 import signal
 import sys
+import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -19,21 +20,30 @@ Command = Callable[..., Any]
 
 
 class Interrupted(KeyboardInterrupt):
-    """SIGINT or SIGTERM; carries the exit code."""
+    """SIGINT or SIGTERM; carries the exit code, and what to tell the user."""
 
-    def __init__(self, code: int) -> None:
-        super().__init__()
+    def __init__(self, code: int, message: str = "") -> None:
+        super().__init__(message)
         self.code = code
 
 
 @contextlib.contextmanager
 def interruptible() -> Iterator[None]:
-    """Turn Ctrl-C and SIGTERM into `Interrupted` inside the block."""
+    """Turn the first Ctrl-C or SIGTERM in the block into `Interrupted`; later ones do not disturb the clean-up."""
 
     def stop(number: int, frame: FrameType | None) -> NoReturn:
+        for each in before:
+            signal.signal(each, signal.SIG_IGN)
         raise Interrupted(128 + number)
 
-    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
+    in_main = (
+        threading.current_thread() is threading.main_thread()
+    )  # Python lets no other thread handle signals
+    before = (
+        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
+    )
+    for number in before:
+        signal.signal(number, stop)
     try:
         yield
     finally:
@@ -53,17 +63,23 @@ def reports_errors(command: Command) -> Command:
         from kerasbalance.data.errors import DataError
 
         try:
-            return command(*args, show_paths=show_paths, **options)
+            with interruptible():
+                return command(*args, show_paths=show_paths, **options)
+        except Interrupted as interruption:
+            click.echo(str(interruption) or "interrupted", err=True)
+            raise SystemExit(interruption.code) from None
+        except KeyboardInterrupt:  # a second Ctrl-C, while the first was being heeded
+            raise SystemExit(128 + signal.SIGINT) from None
         except DataError as error:
             if debug:
                 raise
-            message = error.message(show_path=show_paths)
+            message = readable(error.message(show_path=show_paths))
             raise (click.UsageError if error.code == "USAGE" else click.ClickException)(message) from None
         except OSError as error:
             if debug or isinstance(error, BrokenPipeError):
                 raise
-            place = f" {error.filename}" if show_paths and error.filename else ""
-            raise click.ClickException(f"{error.strerror or type(error).__name__}{place}") from None
+            place = f": {error.filename}" if show_paths and error.filename else ""
+            raise click.ClickException(readable(f"{error.strerror or type(error).__name__}{place}")) from None
         except (click.ClickException, click.exceptions.Exit, click.Abort):
             raise
         except Exception as error:
@@ -74,6 +90,11 @@ def reports_errors(command: Command) -> Command:
             ) from None
 
     return wrapped
+
+
+def readable(text: str) -> str:
+    """Return text for a terminal: line ends, and bytes of a path that are no UTF-8, as escapes."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
@@ -111,7 +132,7 @@ def store_argument(command: Command) -> Command:
 
 key_file_option = click.option(
     "--key-file",
-    type=click.Path(dir_okay=False, path_type=Path),
+    type=click.Path(path_type=Path),
     help="The secret that keys are made with; made if missing. Default: kerasbalance/secret.key in your "
     "configuration folder.",
 )

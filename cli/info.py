@@ -14,6 +14,7 @@ from kerasbalance.cli.common import (
     key_file_option,
     print_json,
     progress,
+    readable,
     reports_errors,
     store_argument,
     table,
@@ -40,18 +41,19 @@ def info(store: Path, as_json: bool, key_file: Path | None, show_paths: bool) ->
     opened = SliceStore(store)
     summary = summarise(opened.cases)
     rejections = read_rejections(Store(store))
-    sources = Pseudonyms.load(key_file, create=False).sources() if show_paths else {}
+    known = Pseudonyms.load(key_file, create=False).sources() if show_paths else {}
+    sources = {case.key: known[case.key] for case in opened.cases if case.key in known}
     if as_json:
         organs = [{**asdict(organ), "positive_share": organ.positive_share} for organ in summary.organs]
         plain = {**asdict(summary), "organs": organs, "digest": opened.digest,
                  "refused": [asdict(rejection) for rejection in rejections]}  # fmt: skip
         if show_paths:
-            plain["sources"] = {case.key: sources.get(case.key) for case in opened.cases}
+            plain["sources"] = {key: readable(source) for key, source in sources.items()}
         print_json(plain)
         return
     _show(summary, rejections)
     for case in opened.cases if show_paths else ():
-        click.echo(f"source   case {case.key[:8]}: {sources.get(case.key, 'not remembered')}")
+        click.echo(f"source   case {case.key[:8]}: {readable(sources.get(case.key, 'not remembered'))}")
 
 
 def _show(summary: "StoreSummary", rejections: "Sequence[Rejection]") -> None:

@@ -1,7 +1,8 @@
 """`kerasbalance ingest`: CT and masks into a store."""
 
+import contextlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -9,16 +10,16 @@ import click
 
 from kerasbalance.cli.common import (
     CONTEXT,
+    FAILED,
     PARTLY,
     Interrupted,
-    interruptible,
     json_option,
     key_file_option,
     print_json,
     progress,
     reports_errors,
 )
-from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table
+from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
 
 if TYPE_CHECKING:
     from kerasbalance.data.case import CaseOptions
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance ingest ct/ --mask liver.nii.gz --label "
                "liver=1 --out store")  # fmt: skip
 @click.argument("source", metavar="[SRC]", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The store.")
+@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store.")
 @click.option("--replace", "replace_changed", is_flag=True, help="Put changed cases in place of stored ones.")
 @click.option(
     "--keep-uids", is_flag=True, help="Store the original UIDs, to reference the series from a SEG."
@@ -64,34 +65,53 @@ def ingest(
     if not as_json:
         click.echo(f"{layout.name}: {len(layout.requests)} cases")
     outcomes: list[Outcome] = []
-    with interruptible(), progress(len(layout.requests), "Ingesting") as bar:
-        try:
-            for outcome in engine.ingest(
-                layout.requests, store, pseudonyms, options, jobs=jobs, replace_changed=replace_changed
-            ):
-                outcomes.append(outcome)
-                bar.update(1)
-        except Interrupted as interruption:
-            kept = sum(outcome.error is None for outcome in outcomes)
-            click.echo(f"\ninterrupted; kept {kept} of {len(layout.requests)} cases; "
-                       "run the same command again to go on", err=True)  # fmt: skip
-            raise SystemExit(interruption.code) from None
+    running = engine.ingest(
+        layout.requests, store, pseudonyms, options, jobs=jobs, replace_changed=replace_changed
+    )
+    with (
+        progress(len(layout.requests), "Ingesting") as bar,
+        _telling_what_is_kept(outcomes, layout),
+        contextlib.closing(running),
+    ):
+        for outcome in running:
+            outcomes.append(outcome)
+            bar.update(1)
     order = {request.where: number for number, request in enumerate(layout.requests)}
     outcomes.sort(key=lambda outcome: order[outcome.request.where])
-    _report(outcomes, as_json, show_paths)
+    _report(outcomes, layout, as_json, show_paths)
 
 
-def _report(outcomes: "list[Outcome]", as_json: bool, show_paths: bool) -> None:
-    refused = sum(outcome.error is not None for outcome in outcomes)
+@contextlib.contextmanager
+def _telling_what_is_kept(outcomes: "list[Outcome]", layout: "Layout") -> Iterator[None]:
+    """Say, when the ingest ends early, how much of it is done for good."""
+    from kerasbalance.data.errors import DataError
+
+    def kept() -> str:
+        done = sum(outcome.error is None for outcome in outcomes)
+        return f"kept {done} of {len(layout.requests)} cases"
+
+    try:
+        yield
+    except Interrupted as interruption:
+        message = f"interrupted; {kept()}; run the same command again to go on"
+        raise Interrupted(interruption.code, message) from None
+    except DataError as error:
+        if error.code not in ("DISK_FULL", "UNWRITABLE"):
+            raise
+        raise DataError(error.code, error.received, error.expected, f"{kept()}; {error.advice}",
+                        path=error.path, where=error.where) from None  # fmt: skip
+
+
+def _report(outcomes: "list[Outcome]", layout: "Layout", as_json: bool, show_paths: bool) -> None:
     if as_json:
-        print_json([outcome_json(outcome, show_paths=show_paths) for outcome in outcomes])
+        plain = [outcome_json(outcome, show_paths=show_paths) for outcome in outcomes]
+        print_json([*plain, *(problem_json(problem, show_paths=show_paths) for problem in layout.problems)])
     else:
         click.echo(outcome_table(outcomes, show_paths=show_paths))
-        for line in outcome_messages(outcomes, show_paths=show_paths):
+        for line in outcome_messages(outcomes, layout.problems, show_paths=show_paths):
             click.echo(line)
-        counts = Counter(outcome.status for outcome in outcomes)
+        counts = Counter([*(outcome.status for outcome in outcomes), *("refused" for _ in layout.problems)])
         click.echo(", ".join(f"{count} {status}" for status, count in counts.items()))
-    if refused and refused == len(outcomes):
-        raise SystemExit(1)
-    if refused:
-        raise SystemExit(PARTLY)
+    taken = sum(outcome.error is None for outcome in outcomes)
+    if taken < len(outcomes) + len(layout.problems):
+        raise SystemExit(PARTLY if taken else FAILED)

@@ -1,6 +1,6 @@
 """`kerasbalance inspect`: what is there, and what would be refused; nothing is written."""
 
-import tempfile
+import secrets
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -8,8 +8,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.common import CONTEXT, FAILED, json_option, print_json, progress, reports_errors, table
-from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table
+from kerasbalance.cli.common import (
+    CONTEXT,
+    FAILED,
+    json_option,
+    print_json,
+    progress,
+    readable,
+    reports_errors,
+    table,
+)
+from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
 
 if TYPE_CHECKING:
     from kerasbalance.data.case import CaseOptions
@@ -36,24 +45,26 @@ def inspect(
     Takes what ingest takes and reads the cases just as it would. Exits 1 if anything would be refused.
     """
     survey = _survey(source, options)
-    layout = _recognised(find_layout)
+    layout = _recognised(find_layout, survey)
     outcomes = _examine(layout, options, jobs)
     if as_json:
         print_json(_plain(survey, layout, outcomes, show_paths))
     else:
         _show(survey, layout, outcomes, show_paths)
     problems = any(row.problems for row in survey.series) or bool(survey.errors) if survey else False
+    problems = problems or bool(layout and layout.problems)
     if problems or any(outcome.error is not None for outcome in outcomes):
         raise SystemExit(FAILED)
 
 
-def _recognised(find_layout: "Callable[[], Layout]") -> "Layout | None":
+def _recognised(find_layout: "Callable[[], Layout]", survey: "Survey | None") -> "Layout | None":
+    """Return the layout; None where there is CT but no mask."""
     from kerasbalance.data.errors import DataError
 
     try:
         return find_layout()
     except DataError as error:
-        if error.code != "UNKNOWN_LAYOUT":
+        if error.code != "UNKNOWN_LAYOUT" or survey is None or not (survey.series or survey.errors):
             raise
         return None
 
@@ -66,12 +77,12 @@ def _survey(source: Path | None, options: "CaseOptions") -> "Survey | None":
 
 def _examine(layout: "Layout | None", options: "CaseOptions", jobs: int) -> "list[Outcome]":
     from kerasbalance.data.ingest import examine
-    from kerasbalance.data.store import Pseudonyms
+    from kerasbalance.data.store.keys import SECRET_BYTES, Pseudonyms
 
     if layout is None:
         return []
-    with tempfile.TemporaryDirectory() as folder, progress(len(layout.requests), "Reading") as bar:
-        pseudonyms = Pseudonyms.load(Path(folder) / "throw-away.key")
+    pseudonyms = Pseudonyms(secrets.token_bytes(SECRET_BYTES), Path())
+    with progress(len(layout.requests), "Reading") as bar:
         outcomes = []
         for outcome in examine(layout.requests, pseudonyms, options, jobs=jobs):
             outcomes.append(outcome)
@@ -90,7 +101,7 @@ def _show(
         return
     click.echo(f"\n{layout.name}: {len(layout.requests)} cases")
     click.echo(outcome_table(outcomes, show_paths=show_paths))
-    for line in outcome_messages(outcomes, show_paths=show_paths):
+    for line in outcome_messages(outcomes, layout.problems, show_paths=show_paths):
         click.echo(line)
 
 
@@ -100,7 +111,7 @@ def _show_survey(survey: "Survey", show_paths: bool) -> None:
             row.number, row.images, f"{row.rows} x {row.columns}",
             " x ".join(f"{value:g}" for value in row.spacing_mm),
             ", ".join(problem.code for problem in row.problems) or "ok",
-            *([row.folder] if show_paths else []),
+            *([readable(str(row.folder))] if show_paths else []),
         ]
         for row in survey.series
     ]  # fmt: skip
@@ -115,7 +126,7 @@ def _show_survey(survey: "Survey", show_paths: bool) -> None:
             click.echo(f"note     series {row.number}: {note.code}: {note.text}")
     problems = [problem for row in survey.series for problem in row.problems]
     for error in dict.fromkeys([*problems, *survey.errors]):
-        click.echo(f"refused  {error.message(show_path=show_paths)}")
+        click.echo(f"refused  {readable(error.message(show_path=show_paths))}")
 
 
 def _plain(
@@ -123,6 +134,7 @@ def _plain(
 ) -> dict[str, Any]:
     plain: dict[str, Any] = {"layout": layout.name if layout else None}
     plain["cases"] = [outcome_json(outcome, show_paths=show_paths) for outcome in outcomes]
+    plain["unmatched"] = [problem_json(p, show_paths=show_paths) for p in (layout.problems if layout else ())]
     if survey is not None:
         plain["series"] = [
             {
@@ -133,7 +145,7 @@ def _plain(
                 "spacing_mm": row.spacing_mm,
                 "notes": [asdict(note) for note in row.notes],
                 "problems": [problem.message(show_path=show_paths) for problem in row.problems],
-                **({"folder": str(row.folder)} if show_paths else {}),
+                **({"folder": readable(str(row.folder))} if show_paths else {}),
             }
             for row in survey.series
         ]

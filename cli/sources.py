@@ -8,10 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.common import Command, table
+from kerasbalance.cli.common import Command, readable, table
 
 if TYPE_CHECKING:
     from kerasbalance.data.case import CaseOptions
+    from kerasbalance.data.errors import DataError
     from kerasbalance.data.ingest import Outcome
     from kerasbalance.data.layouts import Layout
 
@@ -94,7 +95,7 @@ def outcome_table(outcomes: Sequence["Outcome"], *, show_paths: bool) -> str:
     rows: list[list[object]] = []
     for outcome in outcomes:
         facts, request = outcome.facts, outcome.request
-        name = str(request.ct) if show_paths else request.where.removeprefix("case ")
+        name = readable(str(request.ct)) if show_paths else request.where.removeprefix("case ")
         if facts is None:
             rows.append([name, outcome.status, "", "", "", outcome.error.code if outcome.error else ""])
             continue
@@ -104,12 +105,14 @@ def outcome_table(outcomes: Sequence["Outcome"], *, show_paths: bool) -> str:
     return table(headers, rows)
 
 
-def outcome_messages(outcomes: Sequence["Outcome"], *, show_paths: bool) -> list[str]:
+def outcome_messages(
+    outcomes: Sequence["Outcome"], problems: Sequence["DataError"] = (), *, show_paths: bool
+) -> list[str]:
     """Return a line for each refusal and for each warning."""
-    lines = []
+    lines = [f"refused  {readable(problem.message(show_path=show_paths))}" for problem in problems]
     for outcome in outcomes:
         if outcome.error is not None:
-            lines.append(f"refused  {outcome.error.message(show_path=show_paths)}")
+            lines.append(f"refused  {readable(outcome.error.message(show_path=show_paths))}")
         for note in outcome.facts.warnings if outcome.facts else ():
             lines.append(f"WARNING  {outcome.request.where}: {note.code}: {note.text}")
     return lines
@@ -117,12 +120,17 @@ def outcome_messages(outcomes: Sequence["Outcome"], *, show_paths: bool) -> list
 
 def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:
     """Return an outcome as plain values."""
-    error = outcome.error
     plain: dict[str, Any] = {"case": outcome.request.where, "status": outcome.status}
     if show_paths:
-        plain |= {"ct": str(outcome.request.ct), "mask": str(outcome.request.mask)}
-    if error is not None:
-        plain["error"] = {"code": error.code, "message": error.message(show_path=show_paths)}
+        plain |= {"ct": readable(str(outcome.request.ct)), "mask": readable(str(outcome.request.mask))}
+    if outcome.error is not None:
+        plain |= problem_json(outcome.error, show_paths=show_paths)
     if outcome.facts is not None:
         plain["facts"] = asdict(outcome.facts)
     return plain
+
+
+def problem_json(problem: "DataError", *, show_paths: bool) -> dict[str, Any]:
+    """Return a refusal as plain values."""
+    message = readable(problem.message(show_path=show_paths))
+    return {"status": "refused", "error": {"code": problem.code, "message": message}}

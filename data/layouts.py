@@ -7,6 +7,7 @@ with the list of what is.
 import csv
 import json
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -17,13 +18,17 @@ from kerasbalance.data.dicom import Scan, Series, scan_folder
 from kerasbalance.data.dicom.files import natural_key
 from kerasbalance.data.dicom.header import Header, lenient_pydicom
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.isolate import Limits, run_isolated, usable_cores
 from kerasbalance.data.labels import OrganRule, parse_rule
+from kerasbalance.data.source_files import malformed, read_regular
 
 MANIFEST = "cases.csv"
+_MANIFEST_FOLDER = f"a folder with {MANIFEST}"
 COLUMNS = ("ct", "mask", "case", "patient", "labels")
 _NIFTI = (".nii.gz", ".nii")
 _SEG = "1.2.840.10008.5.1.4.1.1.66.4"
 _RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
+_REFERENCE_TIMEOUT_S = 120.0
 
 
 @dataclass(frozen=True)
@@ -33,10 +38,12 @@ class Layout:
     Args:
         name: how the folder is organised, for the output.
         requests: the cases, in natural name order.
+        problems: masks that no case could be made of.
     """
 
     name: str
     requests: tuple[CaseRequest, ...]
+    problems: tuple[DataError, ...] = ()
 
 
 def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
@@ -44,22 +51,26 @@ def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
 
     Args:
         root: the folder.
-        rules: which label values mean which organ; they take the place of what the layout knows.
+        rules: which label values mean which organ; they take the place of what the layout knows, but not of what
+            a row of a manifest says.
 
     Returns:
-        The layout. At least one case.
+        The layout. At least one case or problem.
 
     Raises:
         DataError: the folder is of no known layout (code `UNKNOWN_LAYOUT`), or is one but cannot be read.
     """
+    if (root / MANIFEST).is_file():
+        return replace(read_manifest(root / MANIFEST, rules), name=_MANIFEST_FOLDER)
     for name, find in _FINDERS.items():
-        requests = find(root)
-        if requests:
-            return Layout(name, _numbered([replace(r, rules=rules or r.rules) for r in requests]))
+        found = find(root)
+        requests = [replace(r, rules=rules or r.rules) for r in found if isinstance(r, CaseRequest)]
+        if found:
+            return Layout(name, _numbered(requests), tuple(p for p in found if isinstance(p, DataError)))
     raise DataError(
         "UNKNOWN_LAYOUT",
         "a folder of no known layout",
-        f"one of: {'; '.join(_FINDERS)}",
+        f"one of: {'; '.join([_MANIFEST_FOLDER, *_FINDERS])}",
         "name one case with --mask, or list the cases in a --manifest",
         path=root,
     )
@@ -102,11 +113,19 @@ def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
 def _row(number: int, row: dict[str, str | None], path: Path, rules: tuple[OrganRule, ...]) -> CaseRequest:
     if None in row or not row.get("ct") or not row.get("mask"):
         raise _manifest_error(f"row {number} without ct or mask, or with too many fields", "both paths", path)
+    if any("\0" in str(value) for value in row.values()):
+        raise _manifest_error(f"row {number} with a NUL character", "text", path)
     labels = [part for part in (row.get("labels") or "").split(";") if part.strip()]
+    try:
+        own_rules = tuple(parse_rule(part) for part in labels)
+    except DataError:
+        raise _manifest_error(
+            f"row {number} with labels that say nothing", "liver=5,6;spleen=1", path
+        ) from None
     return CaseRequest(
         path.parent / str(row["ct"]).strip(),
         path.parent / str(row["mask"]).strip(),
-        tuple(parse_rule(part) for part in labels) or rules,
+        own_rules or rules,
         (row.get("patient") or "").strip(),
     )
 
@@ -115,17 +134,12 @@ def _manifest_error(received: str, expected: str, path: Path) -> DataError:
     return DataError("MANIFEST", received, expected, "correct the manifest", path=path)
 
 
-def _from_manifest(root: Path) -> list[CaseRequest]:
-    path = root / MANIFEST
-    return list(read_manifest(path).requests) if path.is_file() else []
-
-
-def _nnunet(root: Path) -> list[CaseRequest]:
+def _nnunet(root: Path) -> list[CaseRequest | DataError]:
     images, labels = root / "imagesTr", root / "labelsTr"
     if not images.is_dir() or not labels.is_dir():
         return []
     rules = _dataset_rules(root / "dataset.json")
-    requests = []
+    requests: list[CaseRequest | DataError] = []
     for mask in _niftis(labels):
         stem = _stem(mask)
         candidates = [images / f"{stem}{end}{suffix}" for end in ("_0000", "") for suffix in _NIFTI]
@@ -137,9 +151,9 @@ def _nnunet(root: Path) -> list[CaseRequest]:
 def _dataset_rules(path: Path) -> tuple[OrganRule, ...]:
     """Read the labels of a dataset.json: name → value (nnU-Net v2) or value → name (Decathlon)."""
     try:
-        labels = json.loads(path.read_text())["labels"]
+        labels = json.loads(read_regular(path))["labels"]
         pairs = [(str(k), v) if isinstance(v, int) else (str(v), int(k)) for k, v in labels.items()]
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return ()
     named = [(name.strip().lower().replace(" ", "_"), value) for name, value in pairs]
     try:
@@ -148,7 +162,7 @@ def _dataset_rules(path: Path) -> tuple[OrganRule, ...]:
         return ()
 
 
-def _ircadb(root: Path) -> list[CaseRequest]:
+def _ircadb(root: Path) -> list[CaseRequest | DataError]:
     homes = [
         home for home in _homes(root) if (home / "PATIENT_DICOM").is_dir() and (home / "MASKS_DICOM").is_dir()
     ]
@@ -157,7 +171,7 @@ def _ircadb(root: Path) -> list[CaseRequest]:
     ]
 
 
-def _chaos(root: Path) -> list[CaseRequest]:
+def _chaos(root: Path) -> list[CaseRequest | DataError]:
     homes = [home for home in _homes(root) if (home / "DICOM_anon").is_dir() and (home / "Ground").is_dir()]
     # The organisers pair the n-th image with the n-th mask, both in the order of their file names.
     return [
@@ -166,7 +180,7 @@ def _chaos(root: Path) -> list[CaseRequest]:
     ]
 
 
-def _totalsegmentator(root: Path) -> list[CaseRequest]:
+def _totalsegmentator(root: Path) -> list[CaseRequest | DataError]:
     homes = [
         home for home in _homes(root) if (home / "ct.nii.gz").is_file() and (home / "segmentations").is_dir()
     ]
@@ -178,13 +192,51 @@ def _totalsegmentator(root: Path) -> list[CaseRequest]:
     return [CaseRequest(home / "ct.nii.gz", home / "segmentations", rules) for home in homes]
 
 
-def _dicom_tree(root: Path) -> list[CaseRequest]:
+def _dicom_tree(root: Path) -> list[CaseRequest | DataError]:
     scan = scan_folder(root)
-    found = [(series, header) for header in scan.others if (series := _referenced(header, scan)) is not None]
-    return [
-        CaseRequest(_folder_of(series), header.file.path, series_uid=series.slices[0].header.series_uid)
-        for series, header in sorted(found, key=lambda pair: pair[1].file.number)
-    ]
+    masks = [header for header in scan.others if header.sop_class in (_SEG, _RTSTRUCT)]
+    if not masks:
+        return []
+    paths, jobs = [header.file.path for header in masks], usable_cores()
+    limits = Limits.for_jobs(jobs, timeout_s=_REFERENCE_TIMEOUT_S)
+    with closing(run_isolated(_references, paths, jobs=jobs, limits=limits)) as results:
+        found = dict(results)
+    return [_case_of(header, found[n], scan) for n, header in enumerate(masks)]
+
+
+def _case_of(header: Header, result: "_References | DataError", scan: Scan) -> CaseRequest | DataError:
+    """Pair a SEG or RTSTRUCT with the CT series that it was drawn on."""
+    path, where = header.file.path, header.file.where
+    if isinstance(result, DataError):
+        return DataError(result.code, result.received, result.expected, result.advice, path=path, where=where)
+    by_series = [s for s in scan.series if s.slices[0].header.series_uid in result.series]
+    by_frame = [s for s in scan.series if s.slices[0].header.frame_of_reference_uid in result.frames]
+    matches = by_series or by_frame
+    if len(matches) != 1:
+        return DataError("UNMATCHED", f"a mask that refers to {len(matches)} of the CT series below the folder",
+                         "one series", "name CT and mask with --mask or in a --manifest",
+                         path=path, where=where)  # fmt: skip
+    return CaseRequest(_folder_of(matches[0]), path, series_uid=matches[0].slices[0].header.series_uid)
+
+
+@dataclass(frozen=True)
+class _References:
+    """What a SEG or RTSTRUCT refers to: UIDs of series, and of frames of reference; kept in memory only."""
+
+    series: frozenset[str]
+    frames: frozenset[str]
+
+
+def _references(path: Path) -> _References:
+    """Read what a mask refers to, in a process of its own: the whole data set is parsed, and it is not trusted."""
+    with lenient_pydicom(), malformed("a DICOM file", path):
+        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
+        named = [(item.keyword, str(item.value)) for item in dataset.iterall()]
+    series, frames = (
+        frozenset(value for name, value in named if name == keyword and value)
+        for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")
+    )
+    return _References(series, frames)
 
 
 def _folder_of(series: Series) -> Path:
@@ -193,20 +245,6 @@ def _folder_of(series: Series) -> Path:
     while any(not folder.is_relative_to(shared) for folder in folders):
         shared = shared.parent
     return shared
-
-
-def _referenced(header: Header, scan: Scan) -> Series | None:
-    """Return the CT series that a SEG or RTSTRUCT was drawn on: by its series UID, else by frame of reference."""
-    if header.sop_class not in (_SEG, _RTSTRUCT):
-        return None
-    with lenient_pydicom():
-        dataset = pydicom.dcmread(header.file.path, stop_before_pixels=True, force=True)
-    uids = {str(item.value) for item in dataset.iterall() if item.keyword == "SeriesInstanceUID"}
-    frames = {str(item.value) for item in dataset.iterall() if item.keyword == "FrameOfReferenceUID"} - {""}
-    by_series = [s for s in scan.series if s.slices[0].header.series_uid in uids]
-    by_frame = [s for s in scan.series if s.slices[0].header.frame_of_reference_uid in frames]
-    matches = by_series or by_frame
-    return matches[0] if len(matches) == 1 else None
 
 
 def _homes(root: Path) -> list[Path]:
@@ -225,8 +263,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-_FINDERS: dict[str, Callable[[Path], list[CaseRequest]]] = {
-    f"a folder with {MANIFEST}": _from_manifest,
+_FINDERS: dict[str, Callable[[Path], list[CaseRequest | DataError]]] = {
     "nnU-Net or Decathlon (imagesTr, labelsTr)": _nnunet,
     "3D-IRCADb (PATIENT_DICOM, MASKS_DICOM)": _ircadb,
     "CHAOS (DICOM_anon, Ground)": _chaos,
