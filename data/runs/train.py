@@ -93,9 +93,9 @@ class Run:
             raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
                             "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
         store = SliceStore(store_path)
+        source = store.source(options.organs)
         rows = split_store(store, options)
         store = SliceStore(store_path, keys={row.case for row in rows})
-        source = store.source(options.organs)
         if exclude is not None:
             read_exclusions(exclude, store)
         folder.path.mkdir(parents=True, exist_ok=True)

@@ -1,0 +1,202 @@
+"""A run from the command line: trained, resumed, evaluated, and put to work on new CT."""
+
+import csv
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import nibabel
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kerasbalance.cli.main import main
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.runs.exclude import read_exclusions
+from kerasbalance.data.runs.folder import RunFolder, RunRecord
+from kerasbalance.data.runs.options import PRESETS, TrainOptions
+from kerasbalance.data.runs.split import read_split
+from kerasbalance.data.shaping import restore_planes, shape_planes
+from kerasbalance.data.store import SliceStore
+
+TRAIN = ["--organ", "liver", "--iterations", "6", "--base-filters", "4", "--batch-size", "4"]
+
+
+def call(*words):
+    """Run a command in this process; return its exit code and what it printed."""
+    result = CliRunner().invoke(main, [str(word) for word in words])
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result.exit_code, result.output
+
+
+@pytest.fixture(scope="module")
+def home(tmp_path_factory):
+    """A phantom, its store, and a finished run."""
+    root = tmp_path_factory.mktemp("runs")
+    assert call("phantom", "--out", root / "phantom", "--cases", 8, "--size", 32)[0] == 0
+    ingested = call("ingest", root / "phantom", "--out", root / "store", "--key-file", root / "key")
+    assert ingested[0] == 0, ingested[1]
+    trained = call("train", root / "store", "--out", root / "run", *TRAIN)
+    assert trained[0] == 0, trained[1]
+    return root
+
+
+def rows(path):
+    with open(path, newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_a_run_writes_all_that_its_folder_promises(home):
+    run = home / "run"
+    assert {p.name for p in run.iterdir()} == {
+        "run.json", "split.csv", "history.csv", "slices.csv", "model.keras", "checkpoint",
+    }  # fmt: skip
+    assert [int(row["window"]) for row in rows(run / "history.csv")] == list(range(6))
+    record = json.loads((run / "run.json").read_text())
+    assert record["options"]["iterations"] == 6
+    assert record["store_digest"] == SliceStore(home / "store").digest
+
+
+def test_every_patient_of_a_split_is_on_one_side(home):
+    split = rows(home / "run" / "split.csv")
+    assert sorted(row["part"] for row in split) == ["A"] * 3 + ["B"] * 3 + ["test"] * 2
+    assert len({row["patient"] for row in split}) == 8
+
+
+def test_mined_slices_are_the_worst_of_part_a(home):
+    table = rows(home / "run" / "slices.csv")
+    part_a = {row["case"] for row in rows(home / "run" / "split.csv") if row["part"] == "A"}
+    assert {row["case"] for row in table} == part_a
+    hard = [float(row["score"]) for row in table if row["hard"] == "1"]
+    easy = [float(row["score"]) for row in table if row["hard"] == "0"]
+    assert hard
+    assert max(hard) <= min(easy)
+
+
+def test_a_second_run_of_one_seed_gives_the_same_files(home, tmp_path):
+    assert call("train", home / "store", "--out", tmp_path / "again", *TRAIN)[0] == 0
+    for name in ("split.csv", "history.csv", "slices.csv", "run.json"):
+        assert (tmp_path / "again" / name).read_bytes() == (home / "run" / name).read_bytes(), name
+
+
+def test_a_run_is_not_overwritten(home):
+    code, output = call("train", home / "store", "--out", home / "run", *TRAIN)
+    assert code == 1
+    assert "RUN_EXISTS" in output
+    assert "--resume" in output
+
+
+def test_an_interrupted_run_resumes_to_the_same_end(home, tmp_path):
+    out = tmp_path / "run"
+    words = [sys.executable, "-m", "kerasbalance.cli", "train", str(home / "store"), "--out", str(out), *TRAIN]
+    process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
+    while process.poll() is None and not list(out.glob("checkpoint/*-iteration-*")):
+        time.sleep(0.05)
+    process.send_signal(signal.SIGTERM)
+    error = process.communicate()[1]
+    assert process.returncode in (143, 0), error  # 0: it was over before the signal came
+    if process.returncode == 143:
+        assert "train --resume --out" in error
+        assert call("train", "--resume", "--out", out)[0] == 0
+    for name in ("history.csv", "slices.csv"):
+        assert (out / name).read_bytes() == (home / "run" / name).read_bytes(), name
+
+
+def test_resume_refuses_other_options(home):
+    code, output = call("train", "--resume", "--out", home / "run", "--iterations", "20")
+    assert code == 2
+    assert "leave out iterations" in output
+
+
+def test_a_prediction_lies_on_its_ct(home, tmp_path):
+    ct = home / "phantom" / "case-000" / "ct"
+    code, output = call("predict", home / "run", ct, "--out", tmp_path / "liver.nii.gz")
+    assert code == 0, output
+    image = nibabel.load(tmp_path / "liver.nii.gz")
+    assert image.shape == (32, 32, len(list(ct.iterdir())))
+    assert call("predict", home / "run", ct, "--out", tmp_path / "liver.dcm")[0] == 0
+
+
+def test_a_prediction_never_overwrites_unasked(home, tmp_path):
+    ct = home / "phantom" / "case-000" / "ct"
+    (tmp_path / "liver.nii.gz").write_text("mine")
+    code, output = call("predict", home / "run", ct, "--out", tmp_path / "liver.nii.gz")
+    assert code == 1
+    assert (tmp_path / "liver.nii.gz").read_text() == "mine"
+    assert "Traceback" not in output
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "message"),
+    [
+        (["train", "{root}/nothing", "--out", "{tmp}/r", "--organ", "liver"], 1, "NO_STORE"),
+        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "heart"], 1, "NO_ORGAN"),
+        (["train", "{root}/store", "--out", "{tmp}/r"], 2, "--organ"),
+        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--ratio", "2"], 2, "--ratio"),
+        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--ratio", "1"], 2, "--no-mining"),
+        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--rule", "x"], 2, "--rule"),
+        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--model", "no:thing"], 1, "MODEL"),
+        (["train", "--resume", "--out", "{tmp}/r"], 1, "NO_RUN"),
+        (["predict", "{tmp}", "{root}/phantom/case-000/ct", "--out", "{tmp}/p.nii"], 1, "NO_RUN"),
+        (["predict", "{root}/run", "{root}/phantom/case-000/ct", "--out", "{tmp}/p.png"], 2, "--out"),
+        (["predict", "{root}/run", "{root}/store", "--out", "{tmp}/p.nii"], 1, "NO_SERIES"),
+    ],
+)
+def test_wrong_input_gives_one_clear_line(home, tmp_path, words, code, message):
+    found, output = call(*(word.format(root=home, tmp=tmp_path) for word in words))
+    assert found == code, output
+    assert message in output
+    assert "Traceback" not in output
+
+
+def test_a_split_that_shares_a_patient_is_refused(home, tmp_path):
+    lines = (home / "run" / "split.csv").read_text().splitlines()
+    cells = [line.split(",") for line in lines]
+    test, other = (next(c for c in cells if c[2] == part) for part in ("test", "B"))
+    other[1] = test[1]
+    (tmp_path / "split.csv").write_text("\n".join(",".join(c) for c in cells))
+    with pytest.raises(DataError, match=r"patient .{8} in .* and in"):
+        read_split(tmp_path / "split.csv")
+
+
+def test_excluded_slices_are_not_trained_on(home, tmp_path):
+    hard = next(row for row in rows(home / "run" / "slices.csv") if row["hard"] == "1")
+    (tmp_path / "list.csv").write_text(f"case,slice\n{hard['case'][:8]},{hard['slice']}\n")
+    store = SliceStore(home / "store")
+    assert read_exclusions(tmp_path / "list.csv", store).tolist() == [int(hard["ref"])]
+    words = ["train", home / "store", "--out", tmp_path / "run", *TRAIN, "--exclude", tmp_path / "list.csv"]
+    assert call(*words)[0] == 0
+    assert hard["ref"] not in {row["ref"] for row in rows(tmp_path / "run" / "slices.csv")}
+
+
+def test_an_exclusion_of_nothing_that_exists_is_refused(home, tmp_path):
+    (tmp_path / "list.csv").write_text("case,slice\nffffffffff,3\n")
+    with pytest.raises(DataError, match="row 1, which names no slice"):
+        read_exclusions(tmp_path / "list.csv", SliceStore(home / "store"))
+
+
+def test_the_record_reads_back_as_it_was_written(home, tmp_path):
+    record = RunRecord.read(RunFolder(home / "run").record_file)
+    record.write(tmp_path / "run.json")
+    assert RunRecord.read(tmp_path / "run.json") == record
+
+
+def test_the_papers_preset_is_the_paper():
+    options = TrainOptions(organs=("liver",), **PRESETS["paper"].options)
+    assert (options.iterations, options.mine_iteration, options.batch_size) == (1_000_000, 500_000, 16)
+    assert (options.learning_rate, options.momentum, options.power) == (0.001, 0.0, 0.9)
+    assert (options.rule, options.ratio, options.model) == ("below:0.923", 0.5, "fcn")
+
+
+@pytest.mark.parametrize(("crop", "size"), [(None, None), (24, None), (None, 64), (48, 32), (24, 48)])
+def test_labels_come_back_onto_the_ct_they_were_shaped_from(crop, size):
+    hu = np.full((2, 40, 36), -1024, np.int16)
+    hu[:, 12:28, 10:26] = 100
+    shaped = shape_planes(hu, crop, size)
+    restored = restore_planes((shaped > -400).astype(np.uint8), hu.shape[1:], crop)
+    wrong = (restored != (hu > -400)).sum() / (hu > -400).sum()
+    assert restored.shape == hu.shape
+    assert wrong <= (0.15 if size else 0)
