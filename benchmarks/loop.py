@@ -1,9 +1,9 @@
-"""CPU seconds of a step in `kerasbalance.fit` against plain `model.fit`, and of scoring against bare forwards.
+"""CPU seconds of a step in `kerasbalance.fit` against plain `model.fit`, and of scoring against forwards.
 
     KERAS_BACKEND=jax python benchmarks/loop.py --size 128 --filters 16
 
-The process is pinned to one core, the members of a pair take turns, and the median of the rounds counts: other
-work on the machine then disturbs both alike. The first round of each, which compiles, is not counted.
+The process is pinned to one core, the members of a pair take turns, and the median of the rounds counts:
+other work on the machine then disturbs both alike. The first round of each, which compiles, is not counted.
 """
 
 import argparse
@@ -46,14 +46,12 @@ def alternate(rounds, **functions):
     return {name: statistics.median(times[1:]) for name, times in taken.items()}
 
 
-def compare_fits(size, filters, batch, steps, windows, rounds):
+def compare_fits(model, dataset, windows, rounds):
     """Return the seconds of plain fit, of ours, and of ours with a checkpoint a window, for equal steps."""
     import kerasbalance as kb
 
-    model, dataset = make_parts(size, filters, batch, steps)
-
     def ours(**options):
-        kb.fit(model, dataset, steps * windows, verbose=0, **options)
+        kb.fit(model, dataset, len(dataset) * windows, verbose=0, **options)
 
     def saving():
         with tempfile.TemporaryDirectory() as folder:
@@ -67,13 +65,13 @@ def compare_fits(size, filters, batch, steps, windows, rounds):
     )
 
 
-def compare_scoring(size, filters, batch, slices, rounds):
+def compare_scoring(model, dataset, slices, rounds):
     """Return the seconds of bare forwards over batches and of scoring the same slices."""
     import numpy as np
 
     import kerasbalance as kb
 
-    model, dataset = make_parts(size, filters, batch, 1)
+    batch = dataset.batch_size
     refs = np.arange(slices) % len(dataset.source)
     batches = [dataset.source.x[refs[start : start + batch]] for start in range(0, slices, batch)]
 
@@ -84,9 +82,8 @@ def compare_scoring(size, filters, batch, slices, rounds):
     return alternate(rounds, bare=bare, scoring=lambda: kb.score_slices(model, dataset.source, refs, batch))
 
 
-def waiting_share(size, filters, batch, steps):
+def waiting_share(model, dataset):
     """Return the share of wall time that the training spends waiting for batches."""
-    model, dataset = make_parts(size, filters, batch, steps)
     waited = []
     read = dataset._reader.get
 
@@ -96,44 +93,41 @@ def waiting_share(size, filters, batch, steps):
         waited.append(time.perf_counter() - begin)
         return made
 
-    model.fit(dataset, epochs=1, shuffle=False, verbose=0)
     dataset._reader.get = timed
     begin = time.perf_counter()
     model.fit(dataset, epochs=1, shuffle=False, verbose=0)
     return sum(waited) / (time.perf_counter() - begin)
 
 
-def main(arguments=None):
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    for name, default in (
-        ("size", 128),
-        ("filters", 16),
-        ("batch", 4),
-        ("steps", 20),
-        ("windows", 3),
-        ("rounds", 5),
-    ):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = parser.parse_args(arguments)
-    os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+def measure(model, dataset, windows, rounds):
+    """Return all figures by name."""
     import keras
 
-    size = options.size, options.filters, options.batch
-    fits = compare_fits(*size, options.steps, options.windows, options.rounds)
-    scoring = compare_scoring(*size, 8 * options.batch, options.rounds)
-    report = {
+    steps, batch = len(dataset), dataset.batch_size
+    fits = compare_fits(model, dataset, windows, rounds)
+    scoring = compare_scoring(model, dataset, 8 * batch, rounds)
+    return {
         "backend": keras.config.backend(),
-        **vars(options),
-        "step_ms": {name: 1000 * s / (options.steps * options.windows) for name, s in fits.items()},
+        "step_ms": {name: 1000 * seconds / (steps * windows) for name, seconds in fits.items()},
         "ours_over_plain": fits["ours"] / fits["plain"],
         "saving_over_plain": fits["saving"] / fits["plain"],
         "scoring_throughput_over_bare": scoring["bare"] / scoring["scoring"],
-        "waiting_share": waiting_share(*size, options.steps),
+        "waiting_share": waiting_share(model, dataset),
     }
-    print(json.dumps(report, indent=1))
-    return report
+
+
+def main():
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    defaults = {"size": 128, "filters": 16, "batch": 4, "steps": 20, "windows": 3, "rounds": 5}
+    for name, default in defaults.items():
+        parser.add_argument(f"--{name}", type=int, default=default)
+    options = vars(parser.parse_args())
+    if hasattr(os, "sched_setaffinity"):
+        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
+    parts = make_parts(*(options[name] for name in ("size", "filters", "batch", "steps")))
+    print(json.dumps({**options, **measure(*parts, options["windows"], options["rounds"])}, indent=1))
 
 
 if __name__ == "__main__":

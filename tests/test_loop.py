@@ -391,7 +391,7 @@ def test_a_cap_on_steps_from_the_environment_is_noticed(monkeypatch):
     try:
         with (
             pytest.warns(UserWarning, match="Limiting"),
-            pytest.raises(RuntimeError, match="received 6 steps"),
+            pytest.raises(RuntimeError, match="received Keras' fit stopping after 6 steps; expected 15"),
         ):
             run()
     finally:
