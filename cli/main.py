@@ -4,6 +4,7 @@ import click
 
 from kerasbalance.cli.common import CONTEXT
 from kerasbalance.cli.demo import demo
+from kerasbalance.cli.evaluate import evaluate
 from kerasbalance.cli.info import info, verify
 from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
@@ -19,5 +20,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, phantom, demo):
+for _command in (inspect, ingest, info, verify, evaluate, phantom, demo):
     main.add_command(_command)
