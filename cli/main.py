@@ -4,6 +4,7 @@ import click
 
 from kerasbalance.cli.common import CONTEXT
 from kerasbalance.cli.demo import demo
+from kerasbalance.cli.evaluate import evaluate
 from kerasbalance.cli.info import info, verify
 from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
@@ -21,5 +22,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, train, predict, phantom, demo):
+for _command in (inspect, ingest, info, verify, train, evaluate, predict, phantom, demo):
     main.add_command(_command)

@@ -81,7 +81,7 @@ def read_mask(
 
 
 def _read_file(path: Path, request: Request) -> Mask:
-    kind = _kind(path)
+    kind = kind_of(path)
     if kind == "dicom":
         return _read_dicom_files([path], request, path)
     if kind is None:
@@ -124,7 +124,7 @@ def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], re
 def _read_dicom_files(paths: Sequence[Path], request: Request, place: Path) -> Mask:
     by_class: dict[str, list[Path]] = {}
     for path in paths:
-        by_class.setdefault(_sop_class(path), []).append(path)
+        by_class.setdefault(sop_class_of(path), []).append(path)
     by_class.pop(_DICOMDIR, None)
     segmentations = by_class.pop(SEGMENTATION, []) + by_class.pop(LABEL_MAP_SEGMENTATION, [])
     structure_sets = by_class.pop(STRUCTURE_SET, [])
@@ -159,13 +159,14 @@ def _load_part(folder: Path, request: Request) -> LabelMap:
 def _sort(listing: Listing) -> dict[str, list[Path]]:
     kinds: dict[str, list[Path]] = {}
     for path in listing.files:
-        kind = _kind(path)
+        kind = kind_of(path)
         if kind:
             kinds.setdefault(kind, []).append(path)
     return kinds
 
 
-def _kind(path: Path) -> str | None:
+def kind_of(path: Path) -> str | None:
+    """Tell `"png"`, `"nifti"` or `"dicom"` from a file's content, None for anything else."""
     with open_regular(path) as file:
         head = file.read(HEAD_BYTES)
     if is_png(head):
@@ -175,7 +176,8 @@ def _kind(path: Path) -> str | None:
     return "dicom" if is_dicom(head) else None
 
 
-def _sop_class(path: Path) -> str:
+def sop_class_of(path: Path) -> str:
+    """Return the SOP class of a DICOM file, or what its Modality says it must be."""
     header = read_header(path, ["SOPClassUID", "Modality"])
     with malformed("a DICOM file", path):
         meta = getattr(header, "file_meta", None)

@@ -8,8 +8,8 @@ Reference:
     DICOM PS3.3 section A.51 (Segmentation IOD) and C.8.20 (Segmentation Series and Image modules).
 """
 
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -74,12 +74,63 @@ def read_segmentation(path: Path, request: Request) -> Mask:
         structures = [_structure(item) for item in dataset.SegmentSequence]
     selection = select(structures, request.rules, word="segment")
     frames = _frames(dataset, path)
-    grid, slice_of = _stack(frames, (int(dataset.Rows), int(dataset.Columns)), request)
+    grid, slice_of = _stack(frames, (int(dataset.Rows), int(dataset.Columns)), request.volume.grid)
     canvas = Canvas(grid.shape, selection.organs)
     with malformed("the pixels of a DICOM SEG", path):
         notes += _paint(dataset, frames, slice_of, selection, canvas)
     labels, remarks = place(canvas.labels, grid, request, sparse=True)
     return finish(labels, selection.organs, "dicom-seg", digest, (*notes, *canvas.notes(), *remarks))
+
+
+def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:
+    """Return the grid on which SEGs of one series lie, without their CT, and its FrameOfReferenceUID.
+
+    A SEG need not hold empty slices: those missing between evenly spaced frames are filled in, and one is
+    added at either end, so that nothing looks cut off.
+
+    Args:
+        paths: one SEG or several.
+
+    Raises:
+        DataError: as `read_segmentation`; also if the SEGs, or what one says of its slice spacing, do not
+            agree (code `NO_GEOMETRY`): the CT is needed then.
+    """
+    datasets = [read_dicom(path)[0] for path in paths]
+    parts = [_frames(dataset, path) for dataset, path in zip(datasets, paths, strict=True)]
+    first, plane = parts[0], (int(datasets[0].Rows), int(datasets[0].Columns))
+    for dataset, part in zip(datasets, parts, strict=True):
+        ours = np.stack([first.row_step_mm, first.column_step_mm])
+        theirs = np.stack([part.row_step_mm, part.column_step_mm])
+        if plane != (int(dataset.Rows), int(dataset.Columns)) or not np.allclose(ours, theirs, atol=1e-5):
+            raise _needs_ct("SEGs of different size, orientation or spacing")
+    positions = np.concatenate([part.positions_mm for part in parts])
+    whole = replace(first, positions_mm=positions, segments=np.concatenate([part.segments for part in parts]))
+    grid, _ = _stack(whole, plane, Grid((len(positions), *plane), positions, *ours))
+    _check_step(datasets, grid)
+    return _widen(grid), str(datasets[0].get("FrameOfReferenceUID") or "")
+
+
+def _check_step(datasets: Sequence[pydicom.Dataset], grid: Grid) -> None:
+    if not grid.is_regular:
+        raise _needs_ct("SEG frames that are not evenly spaced")
+    for dataset in datasets:
+        shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+        measures = (shared.get("PixelMeasuresSequence") or [pydicom.Dataset()])[0]
+        stated = measures.get("SpacingBetweenSlices")
+        if stated and grid.shape[0] > 1 and abs(abs(float(stated)) - grid.spacing_mm[0]) > SAME_POSITION_MM:
+            raise _needs_ct(f"SEG frames {grid.spacing_mm[0]:.4g} mm apart on slices {stated:.4g} mm apart")
+
+
+def _needs_ct(received: str) -> DataError:
+    return DataError("NO_GEOMETRY", received, "evenly spaced frames of one series", "name the CT with --ct")
+
+
+def _widen(grid: Grid) -> Grid:
+    if grid.shape[0] < 2:
+        return grid
+    matrix = grid.affine()
+    matrix[:3, 3] -= matrix[:3, 2]
+    return Grid.from_affine((grid.shape[0] + 2, *grid.shape[1:]), matrix)
 
 
 def _structure(item: pydicom.Dataset) -> Structure:
@@ -128,7 +179,7 @@ def _segment_of(item: pydicom.Dataset, shared: pydicom.Dataset, dataset: pydicom
     return int(_group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
 
 
-def _stack(frames: _Frames, plane: tuple[int, int], request: Request) -> tuple[Grid, NDArray[np.int64]]:
+def _stack(frames: _Frames, plane: tuple[int, int], target: Grid) -> tuple[Grid, NDArray[np.int64]]:
     """Arrange the frames' positions as slices, with empty slices where evenly spaced frames are missing.
 
     Returns:
@@ -148,7 +199,7 @@ def _stack(frames: _Frames, plane: tuple[int, int], request: Request) -> tuple[G
             "one position for each slice",
             "export the segmentation on the CT's grid",
         )
-    positions, new_number = _fill(positions, frames.normal, request.volume.grid)
+    positions, new_number = _fill(positions, frames.normal, target)
     if len(positions) * plane[0] * plane[1] > MAX_VOXELS:
         raise too_large(
             f"a segmentation of {len(positions)} x {plane[0]} x {plane[1]}", f"{MAX_VOXELS:,} voxels", None

@@ -1,0 +1,186 @@
+"""`kerasbalance eval`: predicted masks against reference masks."""
+
+import csv
+import io
+import math
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, table
+
+if TYPE_CHECKING:
+    from kerasbalance.data.compare import CompareOptions, Comparison
+    from kerasbalance.evaluation import CaseMetrics
+
+_PATH = click.Path(path_type=Path)
+_HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "reference ml", "prediction ml",
+            "FP slices", "missed slices")  # fmt: skip
+
+
+@click.command(
+    "eval",
+    context_settings=CONTEXT,
+    epilog="Example:  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz --ct ct/ --label liver",
+)
+@click.option("--prediction", type=_PATH, required=True, help="The mask to judge: file or folder.")
+@click.option("--reference", type=_PATH, required=True, help="The mask that counts as right.")
+@click.option(
+    "--ct",
+    type=_PATH,
+    help="The CT of both. Without it the masks' own grid counts; RTSTRUCT and PNG have none.",
+)
+@click.option(
+    "--label",
+    "labels",
+    multiple=True,
+    metavar="ORGAN=VALUES",
+    help="Which values mean an organ in both masks: liver=5,6 or liver=ROI name. May be repeated.",
+)
+@click.option(
+    "--prediction-label",
+    "prediction_labels",
+    multiple=True,
+    metavar="ORGAN=VALUES",
+    help="The same for the prediction, where its values are others.",
+)
+@click.option(
+    "--keep-largest",
+    multiple=True,
+    metavar="ORGAN",
+    help="Evaluate an organ once more with only the largest connected part of the prediction; shown apart.",
+)
+@click.option(
+    "--tolerance",
+    "tolerance_mm",
+    type=click.FloatRange(min=0),
+    default=2.0,
+    show_default=True,
+    metavar="MM",
+    help="What the normalised surface Dice (NSD) forgives.",
+)
+@click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them.")
+@click.option(
+    "--png-order",
+    type=click.Choice(["z-ascending", "z-descending", "file"]),
+    help="How PNG masks follow each other: by height, or file by file as the CT's names.",
+)
+@click.option("--resample-mask", is_flag=True, help="Map masks of another grid by position (nearest voxel).")
+@click.option(
+    "--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas, as in ingest."
+)
+@click.option("--csv", "csv_file", type=_PATH, help="Write the case table here; not over an existing file.")
+@click.option("--slices-csv", type=_PATH, help="Write the table of slices here; not over an existing file.")
+@json_option
+@reports_errors
+def evaluate(
+    prediction: Path,
+    reference: Path,
+    csv_file: Path | None,
+    slices_csv: Path | None,
+    as_json: bool,
+    show_paths: bool,
+    **given: Any,
+) -> None:
+    """Compare a predicted mask with a reference, in any two mask formats; no model is needed.
+
+    Dice counts the voxels of the whole case. HD95 is the larger of the two directed 95th percentiles of the
+    distance between the surfaces; NSD the share of both surfaces within the tolerance of the other; ASSD their
+    mean distance and RAVD the difference of the volumes against the reference's, both as in the CHAOS challenge.
+    An organ in neither mask has no metrics; one in only one of them is infinitely far.
+    """
+    from kerasbalance.data.compare import compare_masks
+    from kerasbalance.data.export.files import check_target, write_target
+
+    options = _options(given)
+    for target in (csv_file, slices_csv):
+        if target is not None:
+            check_target(target, overwrite=False)
+    found = compare_masks(prediction, reference, options)
+    if csv_file is not None:
+        write_target(csv_file, _csv(_case_rows(found)), overwrite=False)
+    if slices_csv is not None:
+        write_target(slices_csv, _csv([asdict(row) for row in found.slices]), overwrite=False)
+    if as_json:
+        print_json(_plain(found, options))
+    else:
+        _show(found, options)
+
+
+def _options(given: dict[str, Any]) -> "CompareOptions":
+    from kerasbalance.data.compare import CompareOptions
+    from kerasbalance.data.labels import check_rules, parse_rule
+
+    rules, prediction_rules = (
+        tuple(parse_rule(text) for text in given.pop(name)) for name in ("labels", "prediction_labels")
+    )
+    check_rules(rules)
+    check_rules(prediction_rules)
+    if given["series"] is not None and given["ct"] is None:
+        raise click.UsageError("--series names a CT series: it needs --ct")
+    allow = frozenset(name.strip() for name in given.pop("allow").split(",") if name.strip())
+    resample = given.pop("resample_mask")
+    return CompareOptions(
+        rules=rules, prediction_rules=prediction_rules, allow=allow, resample=resample, **given
+    )
+
+
+def _show(found: "Comparison", options: "CompareOptions") -> None:
+    headers = [header.format(options.tolerance_mm) for header in _HEADERS]
+    click.echo(table(headers, [_row(case) for case in found.cases]))
+    if found.cleaned:
+        click.echo("\nwith the largest connected part of the prediction only:")
+        click.echo(table(headers, [_row(case) for case in found.cleaned]))
+    for name, note in found.notes:
+        if note.loud:
+            click.echo(f"WARNING  {name}: {note.code}: {note.text}")
+
+
+def _row(case: "CaseMetrics") -> list[str]:
+    return [
+        case.organ,
+        _number(case.dice, 4),
+        _number(case.hd95_mm, 2),
+        _number(case.nsd, 4),
+        _number(case.assd_mm, 3),
+        _number(case.ravd_percent, 2),
+        _number(case.reference_ml, 2),
+        _number(case.prediction_ml, 2),
+        str(case.false_positive_slices),
+        str(case.missed_slices),
+    ]
+
+
+def _number(value: float, digits: int) -> str:
+    return "-" if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def _case_rows(found: "Comparison") -> list[dict[str, Any]]:
+    listed = [("", case) for case in found.cases] + [("largest part", case) for case in found.cleaned]
+    return [{"cleaning": cleaning, **asdict(case), "absent": case.absent} for cleaning, case in listed]
+
+
+def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
+    """Lay out rows with a heading; numbers read back bit by bit, `inf` and `nan` included."""
+    text = io.StringIO()
+    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(rows)
+    return text.getvalue().encode()
+
+
+def _plain(found: "Comparison", options: "CompareOptions") -> dict[str, Any]:
+    """Return everything as JSON has it: infinite and undefined numbers become null, told apart by the volumes."""
+    return {
+        "tolerance_mm": options.tolerance_mm,
+        "cases": [_finite(row) for row in _case_rows(found)],
+        "slices": [asdict(row) for row in found.slices],
+        "notes": [{"about": name, **asdict(note)} for name, note in found.notes],
+    }
+
+
+def _finite(row: dict[str, Any]) -> dict[str, Any]:
+    return {name: None if isinstance(v, float) and not math.isfinite(v) else v for name, v in row.items()}
