@@ -1,4 +1,4 @@
-"""`kerasbalance eval`: predicted masks against reference masks."""
+"""`kerasbalance eval`: a run on its test cases, or predicted masks against reference masks."""
 
 import csv
 import io
@@ -9,8 +9,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+from click.core import ParameterSource
 
+from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, table
+from kerasbalance.cli.evaluate_run import evaluate_run_folder
 
 if TYPE_CHECKING:
     from kerasbalance.data.compare import CompareOptions, Comparison
@@ -24,10 +27,13 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
 @click.command(
     "eval",
     context_settings=CONTEXT,
-    epilog="Example:  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz --ct ct/ --label liver",
+    epilog="Examples:  kerasbalance eval run;  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz "
+    "--ct ct/ --label liver",
 )
-@click.option("--prediction", type=_PATH, required=True, help="The mask to judge: file or folder.")
-@click.option("--reference", type=_PATH, required=True, help="The mask that counts as right.")
+@click.argument("run", required=False, type=_PATH)
+@click.option("--store", type=_PATH, help="Where the run's store lies now, if it was moved.")
+@click.option("--prediction", type=_PATH, help="Instead of RUN: the mask to judge, file or folder.")
+@click.option("--reference", type=_PATH, help="The mask that counts as right.")
 @click.option(
     "--ct",
     type=_PATH,
@@ -74,27 +80,52 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
 )
 @click.option("--csv", "csv_file", type=_PATH, help="Write the case table here; not over an existing file.")
 @click.option("--slices-csv", type=_PATH, help="Write the table of slices here; not over an existing file.")
+@backend_option
 @json_option
 @reports_errors
 def evaluate(
-    prediction: Path,
-    reference: Path,
-    csv_file: Path | None,
-    slices_csv: Path | None,
+    run: Path | None,
+    store: Path | None,
+    prediction: Path | None,
+    reference: Path | None,
+    backend: str | None,
     as_json: bool,
     show_paths: bool,
     **given: Any,
 ) -> None:
-    """Compare a predicted mask with a reference, in any two mask formats; no model is needed.
+    """Evaluate RUN on its test cases, or a --prediction against a --reference in any two mask formats.
+
+    A run's tables go to its folder `eval`. Two masks need no model.
 
     Dice counts the voxels of the whole case. HD95 is the larger of the two directed 95th percentiles of the
     distance between the surfaces; NSD the share of both surfaces within the tolerance of the other; ASSD their
     mean distance and RAVD the difference of the volumes against the reference's, both as in the CHAOS challenge.
     An organ in neither mask has no metrics; one in only one of them is infinitely far.
     """
+    if run is not None:
+        _refuse_mask_options(prediction, reference)
+        choose_backend(backend)
+        evaluate_run_folder(run, store, tuple(given["keep_largest"]), as_json)
+    elif prediction is None or reference is None:
+        raise click.UsageError("name a RUN, or both --prediction and --reference")
+    else:
+        _compare(prediction, reference, as_json, given)
+
+
+def _refuse_mask_options(prediction: Path | None, reference: Path | None) -> None:
+    mine = {"run", "store", "backend", "as_json", "show_paths", "debug", "keep_largest"}
+    context = click.get_current_context()
+    stated = [n for n in context.params if context.get_parameter_source(n) == ParameterSource.COMMANDLINE]
+    others = [f"--{name.replace('_', '-')}" for name in stated if name not in mine]
+    if prediction is not None or reference is not None or others:
+        raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(others)}")
+
+
+def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, Any]) -> None:
     from kerasbalance.data.compare import compare_masks
     from kerasbalance.data.export.files import check_target, write_target
 
+    csv_file, slices_csv = given.pop("csv_file"), given.pop("slices_csv")
     options = _options(given)
     for target in (csv_file, slices_csv):
         if target is not None:

@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -38,7 +38,7 @@ class Evaluation:
         cases: one row for each test case and organ.
         slices: one row for each of their slices and organ.
         summary: one entry an organ.
-        cleaned: as `summary`, after all but the largest component was removed; empty unless asked for.
+        cleaned: as `summary`, with only the largest connected part of the prediction; empty unless asked for.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -48,13 +48,13 @@ class Evaluation:
 
 
 def evaluate_run(
-    run: Run, *, largest_component: bool = False, progress: Progress = lambda done: None
+    run: Run, *, keep_largest: Collection[str] = (), progress: Progress = lambda done: None
 ) -> Evaluation:
     """Segment the test cases of a run and compare with their reference.
 
     Args:
         run: the run, opened with its store.
-        largest_component: also evaluate what is left when only the largest component is kept.
+        keep_largest: organs to evaluate once more with only the largest connected part of the prediction.
         progress: called with the number of slices done since the last call.
 
     Raises:
@@ -78,7 +78,7 @@ def evaluate_run(
             pair = (predicted == value, reference == value)
             cases.append(_case(run, number, organ, *pair))
             slices += evaluate_slices(*pair, case=run.store.cases[number].key, organ=organ)
-            if largest_component:
+            if organ in keep_largest:
                 cleaned.append(_case(run, number, organ, keep_largest_component(pair[0]), pair[1]))
     return Evaluation(
         tuple(cases), tuple(slices), summarise_cases(cases), summarise_cases(cleaned) if cleaned else ()
@@ -107,10 +107,16 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     replace_file(folder / "cases.csv", _csv(CaseMetrics, evaluation.cases))
     replace_file(folder / "slices.csv", _csv(SliceMetrics, evaluation.slices))
-    plain = {"organs": [_plain(organ) for organ in evaluation.summary]}
+    text = json.dumps(plain_summary(evaluation), indent=1, allow_nan=False) + "\n"
+    replace_file(folder / "summary.json", text.encode())
+
+
+def plain_summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the summary as JSON takes it: NaN and infinity as words."""
+    plain = {"organs": [_without_nan(asdict(organ)) for organ in evaluation.summary]}
     if evaluation.cleaned:
-        plain["largest component only"] = [_plain(organ) for organ in evaluation.cleaned]
-    replace_file(folder / "summary.json", (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+        plain["largest part only"] = [_without_nan(asdict(organ)) for organ in evaluation.cleaned]
+    return plain
 
 
 def _csv(kind: Any, rows: Sequence[Any]) -> bytes:
@@ -124,11 +130,6 @@ def _csv(kind: Any, rows: Sequence[Any]) -> bytes:
 
 def _cell(value: Any) -> Any:
     return repr(value) if isinstance(value, float) else value
-
-
-def _plain(organ: OrganSummary) -> Any:
-    """Return a summary as JSON takes it: NaN and infinity as words."""
-    return _without_nan(asdict(organ))
 
 
 def _without_nan(value: Any) -> Any:

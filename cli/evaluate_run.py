@@ -1,0 +1,81 @@
+"""`kerasbalance eval RUN`: what a run's model is worth on its test cases."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from kerasbalance.cli.common import print_json, progress, table
+
+if TYPE_CHECKING:
+    from kerasbalance.data.runs.evaluate import Evaluation
+    from kerasbalance.evaluation import MetricSummary, OrganSummary
+
+_NAMES = {
+    "dice": ("case Dice", 4),
+    "hd95_mm": ("HD95 mm", 2),
+    "nsd": ("NSD 2 mm", 4),
+    "assd_mm": ("ASSD mm", 3),
+    "ravd_percent": ("RAVD %", 2),
+}
+
+
+def evaluate_run_folder(path: Path, store: Path | None, keep_largest: tuple[str, ...], as_json: bool) -> None:
+    """Evaluate, write the tables into the run's folder, and show the summary."""
+    from kerasbalance.data.runs.evaluate import evaluate_run, plain_summary, write_evaluation
+    from kerasbalance.data.runs.split import TEST
+    from kerasbalance.data.runs.train import Run
+
+    run = Run.open(path, store)
+    strangers = [organ for organ in keep_largest if organ not in run.options.organs]
+    if strangers:
+        raise click.UsageError(
+            f"--keep-largest {strangers[0]}: the run segments {', '.join(run.options.organs)}"
+        )
+    slices = sum(row.slices for row in run.rows if row.part == TEST)
+    with progress(slices, "Segmenting") as bar:
+        found = evaluate_run(run, keep_largest=keep_largest, progress=bar.update)
+    write_evaluation(run.folder.eval_folder, found)
+    if as_json:
+        print_json(plain_summary(found))
+    else:
+        _show(found)
+
+
+def _show(found: "Evaluation") -> None:
+    _show_summary(found.summary)
+    if found.cleaned:
+        click.echo("\nwith the largest connected part of the prediction only:")
+        _show_summary(found.cleaned)
+
+
+def _show_summary(organs: "Sequence[OrganSummary]") -> None:
+    headers = ["organ", "metric", "mean ± SD", "min", "max", "median", "worst tenth", "cases"]
+    rows = [
+        _row(organ.organ, name, digits, organ.metrics[key])
+        for organ in organs
+        for key, (name, digits) in _NAMES.items()
+    ]
+    click.echo(table(headers, rows))
+    for organ in organs:
+        click.echo(
+            f"{organ.organ}: {organ.cases} test cases, {organ.missed} missed, {organ.invented} invented, "
+            f"{organ.absent} without it; false positives on {organ.false_positive_slices} of "
+            f"{organ.empty_slices} empty slices"
+        )
+
+
+def _row(organ: str, name: str, digits: int, metric: "MetricSummary") -> list[str]:
+    def show(value: float) -> str:
+        return f"{value:.{digits}f}"
+
+    cases = f"{metric.count} ({metric.infinite} infinite)" if metric.infinite else str(metric.count)
+    spread = f"{show(metric.mean)} ± {show(metric.sd)}"
+    return [
+        organ,
+        name,
+        spread,
+        *map(show, (metric.minimum, metric.maximum, metric.median, metric.worst_tenth)),
+        cases,
+    ]
