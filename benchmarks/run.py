@@ -7,6 +7,7 @@ from measure import machine
 
 TINY = {
     "ingest": {"slices": 4, "size": 32, "repeats": 1},
+    "evaluate": {"slices": 16, "size": 48, "repeats": 1},
     "loader": {"slices": 8, "size": 32, "cases": 2, "repeats": 1},
 }
 

@@ -2,6 +2,7 @@
 
 import math
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -192,6 +193,14 @@ def test_keeping_the_largest_component_twice_is_keeping_it_once(mask):
     assert not (kept & ~mask).any()
     assert kept.any() == mask.any()
     np.testing.assert_array_equal(keep_largest_component(kept), kept)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_the_benchmark_runs_and_finds_monais_values(monkeypatch):
+    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
+    run = pytest.importorskip("evaluate").run
+    rows = run(slices=12, size=32, repeats=1)
+    assert all(ratio > 0 for _, ratio, _ in rows)
 
 
 def test_the_functions_are_public():
