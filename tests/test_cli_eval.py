@@ -264,7 +264,7 @@ def test_known_organs_need_no_label_where_the_masks_name_them(masks):
 @pytest.mark.parametrize(
     ("words", "message"),
     [
-        ((), "Missing option '--prediction'"),
+        ((), "name a RUN, or both --prediction and --reference"),
         (("--prediction", "a", "--reference", "b", "--series", "1"), "--series names a CT series"),
         (("--prediction", "a", "--reference", "b", "--tolerance", "-1"), "'--tolerance'"),
         (("--prediction", "a", "--reference", "b", "--allow", "all"), "the relaxation 'all'"),
