@@ -94,7 +94,8 @@ def write_segmentation(
     sagittal series can mix them up. Slices without a label have no frame.
 
     The same labels, headers and arguments give the same bytes and UIDs: there is no clock in the file. Where
-    the standard wants a creation date, that of the study stands unless `created` is given.
+    the standard wants a creation date, that of the study stands unless `created` is given, or 1 January 1900
+    for a study without one.
 
     Args:
         path: the new file; its folder must be there.
