@@ -46,9 +46,6 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         >>> mining.results[-1].to_csv("slices.csv")
     """
 
-    # On JAX and torch Keras then keeps dispatching batch ends in the background; see on_train_batch_end.
-    async_safe = True
-
     def __init__(
         self,
         dataset: IndexedDataset,
@@ -77,7 +74,6 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         self._reached = -1
         self._iteration: int | None = None
         self._begin = 0
-        self._last_epoch = False
         self._requests = 0
 
     def next_iteration(self) -> int | None:
@@ -134,21 +130,17 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         """Mine if it is time, before the epoch's first batch is read."""
         if self._iteration is None:
             self._iteration = self._begin = epoch * len(self.dataset)
-        self._last_epoch = epoch + 1 >= self.params["epochs"]
-        self._turn()
+        begin = self._iteration
+        due = self.next_iteration()
+        if due is not None and due <= begin:
+            self._check_trained_on(begin)
+            self.mine(self.model, begin)
+        self._begin = begin
+        self.dataset.place(begin)
 
     def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
         """Count the steps."""
         self._iteration = self._begin + batch + self._per_call
-
-    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """On TensorFlow, mine at the end of an epoch already.
-
-        With `fit(steps_per_epoch=...)` Keras opens the next epoch's data before `on_epoch_begin`, and
-        TensorFlow at once reads ahead from it. There is nothing to do here on the other backends.
-        """
-        if keras.config.backend() == "tensorflow" and batch + 1 >= len(self.dataset) and not self._last_epoch:
-            self._turn()
 
     def state(self) -> dict[str, NDArray[Any]]:
         """Return the results, the sampler's state and how far the schedule has come, as arrays."""
@@ -163,16 +155,6 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         numbers = range(int(state["count"]))
         self.results[:] = [MiningResult.from_state(under(f"results/{number}", state)) for number in numbers]
         self._reached = int(state["reached"])
-
-    def _turn(self) -> None:
-        """Mine if it is time, and say at which iteration the next epoch begins."""
-        begin = self._iteration or 0
-        due = self.next_iteration()
-        if due is not None and due <= begin:
-            self._check_trained_on(begin)
-            self.mine(self.model, begin)
-        self._begin = begin
-        self.dataset.place(begin)
 
     def _check_trained_on(self, iteration: int) -> None:
         if iteration > self._begin and self.dataset.requests == self._requests:

@@ -280,6 +280,16 @@ def test_a_nan_voxel_stops_the_run_names_iteration_and_slice_and_leaves_a_finite
     assert all(np.isfinite(array).all() for array in kept.arrays.values() if array.dtype.kind == "f")
 
 
+def test_a_diverged_loss_ends_the_run_at_once_and_not_at_the_windows_end():
+    model, dataset, _ = training(steps=60)
+    dataset.source.x[:] = 1e30
+    model.compile("sgd", loss=lambda y, p: keras.ops.sum(p) * float("inf"))
+    recorder = Recorder()
+    with pytest.raises(kb.NonFiniteError, match="a loss that is NaN or infinite at iteration 0"):
+        kb.fit(model, dataset, 60, callbacks=[recorder], verbose=0)
+    assert len(recorder.calls) < 40
+
+
 class Overflow(keras.layers.Layer):
     """Holds a weight that becomes infinite in the 8th step, of which the output shows nothing."""
 

@@ -91,6 +91,20 @@ def test_scoring_leaves_the_model_and_the_random_state_as_they_were():
     assert (len(model.layers), [weight.path for weight in model.weights]) == (layers, names)
 
 
+@pytest.mark.skipif(
+    keras.config.backend() != "torch", reason="only torch has random state outside of variables"
+)
+def test_a_model_that_draws_while_it_is_scored_does_not_disturb_the_training():
+    class AlwaysDropping(keras.layers.Dropout):
+        def call(self, x, training=False):
+            return super().call(x, training=True)
+
+    model = keras.Sequential([keras.Input((8, 8, 1)), AlwaysDropping(0.5)])
+    before = random_state.get_state()
+    kb.score_slices(model, kb.ArraySource(*arrays(4)), np.arange(4))
+    assert np.array_equal(random_state.get_state()["cpu"], before["cpu"])
+
+
 class ScoreDuringTraining(keras.callbacks.Callback):
     def __init__(self, source):
         super().__init__()
