@@ -1,8 +1,12 @@
 """Which Keras backend a command uses: asked for, configured, or the first that is installed."""
 
+import contextlib
+import importlib
 import importlib.util
 import json
 import os
+import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -17,7 +21,7 @@ backend_option = click.option(
 
 
 def choose_backend(asked: str | None) -> str:
-    """Set the backend for this process and return it; call it before anything imports Keras.
+    """Import Keras with the backend to use and return its name; call it before anything else imports Keras.
 
     Raises:
         click.UsageError: the backend that was asked for, or any, is not installed.
@@ -32,8 +36,25 @@ def choose_backend(asked: str | None) -> str:
             "pip install 'kerasbalance[tensorflow]', [jax] or [torch]"
         )
     os.environ["KERAS_BACKEND"] = name
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")  # TensorFlow would greet on stderr
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    with _without_greetings():
+        importlib.import_module("keras")
     return name
+
+
+@contextlib.contextmanager
+def _without_greetings() -> Iterator[None]:
+    """Close stderr to native code: TensorFlow greets there on import, whatever its log level says."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _configured() -> str | None:

@@ -1,5 +1,6 @@
 """`kerasbalance eval RUN`: what a run's model is worth on its test cases."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -68,7 +69,7 @@ def _show_summary(organs: "Sequence[OrganSummary]") -> None:
 
 def _row(organ: str, name: str, digits: int, metric: "MetricSummary") -> list[str]:
     def show(value: float) -> str:
-        return f"{value:.{digits}f}"
+        return "-" if math.isnan(value) else f"{value:.{digits}f}"
 
     cases = f"{metric.count} ({metric.infinite} infinite)" if metric.infinite else str(metric.count)
     spread = f"{show(metric.mean)} ± {show(metric.sd)}"
