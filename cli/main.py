@@ -10,6 +10,7 @@ from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
 from kerasbalance.cli.phantom import phantom
 from kerasbalance.cli.predict import predict
+from kerasbalance.cli.report import report
 from kerasbalance.cli.train import train
 
 
@@ -22,5 +23,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, train, evaluate, predict, phantom, demo):
+for _command in (inspect, ingest, info, verify, train, evaluate, report, predict, phantom, demo):
     main.add_command(_command)

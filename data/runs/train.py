@@ -18,6 +18,7 @@ from kerasbalance.data.runs.folder import RunFolder, RunRecord, installed_versio
 from kerasbalance.data.runs.model import build_model, compile_model
 from kerasbalance.data.runs.options import TrainOptions
 from kerasbalance.data.runs.planes import PaddedSource
+from kerasbalance.data.runs.slice_table import SliceTable
 from kerasbalance.data.runs.split import (
     PART_A,
     PART_B,
@@ -187,7 +188,8 @@ class Run:
         result = mining.results[-1] if mining is not None and mining.results else None
         self._write_history(history)
         if result is not None:
-            self._write_slices(result)
+            table = SliceTable.of(self.store, options.organs, result)
+            replace_file(self.folder.slices_file, table.to_csv())
         _save_model(model, self.folder.model_file)
         return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
 
@@ -227,23 +229,6 @@ class Run:
             for window, *values in zip(history.epoch, *(history.history[name] for name in names), strict=True)
         )
         replace_file(self.folder.history_file, text.getvalue().encode())
-
-    def _write_slices(self, result: kb.MiningResult) -> None:
-        """Write the mining table with each slice's case, position and size of organ beside it."""
-        numbers = self.store.case_of(result.ref)
-        pixels = np.stack([self.store.positive_pixels(result.ref, organ) for organ in self.options.organs], 1)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["ref", "case", "slice", "slices", "pixels", "score", "hard", "reason", "copies"])
-        for row, number in enumerate(numbers.tolist()):
-            case = self.store.cases[number]
-            position = int(result.ref[row] - self.store.first_ref[number])
-            writer.writerow([
-                int(result.ref[row]), case.key, position, case.slices, int(pixels[row].sum()),
-                repr(float(result.score[row])), int(result.hard[row]), str(result.reason[row]),
-                f"{result.copies[row]:.6g}",
-            ])  # fmt: skip
-        replace_file(self.folder.slices_file, text.getvalue().encode())
 
 
 def parse_rule(text: str) -> Any:

@@ -1,0 +1,28 @@
+"""`kerasbalance report`: one page that shows what a run did, found and is worth."""
+
+from pathlib import Path
+
+import click
+
+from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.common import CONTEXT, reports_errors
+
+
+@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance report run")
+@click.argument("run", type=click.Path(path_type=Path))
+@click.option(
+    "--store", type=click.Path(path_type=Path), help="Where the run's store lies now; as it was, by default."
+)
+@backend_option
+@reports_errors
+def report(run: Path, store: Path | None, backend: str | None, show_paths: bool) -> None:
+    """Write report.html, which needs no other file and no network, and figures/ into RUN.
+
+    Cases are named by the first eight digits of their keys; no path, name or date is in it.
+    """
+    choose_backend(backend)
+    from kerasbalance.data.report.page import write_report
+    from kerasbalance.data.runs.train import Run
+
+    path = write_report(Run.open(run, store), progress=lambda step: click.echo(step, err=True))
+    click.echo(f"wrote {path}")

@@ -1,0 +1,1 @@
+"""`report.html`: one self-contained page that shows what a run did, found and is worth."""
