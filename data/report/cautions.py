@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 
+from kerasbalance.data.errors import Note
 from kerasbalance.data.report.contents import Contents
 from kerasbalance.data.store import CaseFacts
 from kerasbalance.evaluation import OrganSummary
@@ -89,11 +90,16 @@ def _spacings(facts: Sequence[CaseFacts]) -> Iterator[str]:
 
 def _notes(contents: Contents, facts: Sequence[CaseFacts]) -> Iterator[str]:
     parts = {row.case: row.part for row in contents.rows}
-    notes = [(case.key, note.text) for case in facts for note in case.warnings]
+    notes = [(case.key, note.text) for case in facts for note in case.warnings if _concerns(note, contents)]
     for key, text in notes[:MOST_NOTES]:
         yield f"Case {key[:8]} ({parts.get(key, 'unused')}): {text}"
     if len(notes) > MOST_NOTES:
         yield f"And {len(notes) - MOST_NOTES} more remarks on cases; kerasbalance info shows them all."
+
+
+def _concerns(note: Note, contents: Contents) -> bool:
+    """Say whether a note is on the run's organs; the check of HU names the organ first."""
+    return note.code != "HU_SPREAD" or note.text.partition(":")[0] in contents.record.options.organs
 
 
 def _of(part: int, total: int, noun: str) -> str:

@@ -20,7 +20,7 @@ Curve = NDArray[np.float64]
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 HARD, BASE, LINE, SECOND = "#c2570c", "#a8b1bd", "#334155", "#0f766e"
 DOTS_PER_INCH = 200
-SIZE = (4.8, 3.0)
+SIZE = (5.2, 2.9)
 TEXT, SMALL = 9.0, 8.5
 
 
@@ -86,7 +86,7 @@ def score_histogram(score: Curve, hard: NDArray[np.bool_], threshold: float) -> 
     axes.set_xlim(0, 1)
     axes.margins(y=0.1)
     axes.grid(visible=False, axis="x")
-    _legend(axes, "upper left")
+    _legend(axes, "upper left" if threshold > 0.5 else "upper right")
     if not math.isnan(threshold):
         axes.axvline(threshold, color=INK, linewidth=1, linestyle=(0, (4, 3)))
         side, gap = ("right", -4) if threshold > 0.5 else ("left", 4)
@@ -97,7 +97,7 @@ def score_histogram(score: Curve, hard: NDArray[np.bool_], threshold: float) -> 
 
 def share_bars(shares: Sequence[Share], heading: str) -> bytes:
     """Draw for each group its share of the hard slices, and beside it its share of all candidates."""
-    figure, axes = _chart("%", "", size=(SIZE[0], max(2.2, 0.8 + 0.3 * len(shares))))
+    figure, axes = _chart("%", "", size=(SIZE[0], max(SIZE[1], 0.8 + 0.25 * len(shares))))
     place = np.arange(len(shares))[::-1]
     hard, candidates = (
         max(1, sum(values)) for values in zip(*((s.hard, s.candidates) for s in shares), strict=True)
@@ -111,7 +111,9 @@ def share_bars(shares: Sequence[Share], heading: str) -> bytes:
     axes.tick_params("y", length=0)
     axes.grid(visible=False, axis="y")
     axes.set_title(heading, fontsize=TEXT, color=INK, loc="left")
-    _legend(axes, "lower right")
+    axes.set_xlabel("%", loc="left")
+    axes.legend(loc="upper right", bbox_to_anchor=(1, -0.5 / figure.get_figheight()), ncols=2, frameon=False,
+                fontsize=SMALL, labelcolor=INK)  # fmt: skip
     return to_png(figure)
 
 
@@ -129,7 +131,7 @@ def _chart(x_label: str, y_label: str, size: tuple[float, float] = SIZE) -> "tup
     return figure, axes
 
 
-def _legend(axes: "Axes", place: Literal["upper left", "upper right", "lower right"]) -> None:
+def _legend(axes: "Axes", place: Literal["upper left", "upper right"]) -> None:
     axes.legend(loc=place, frameon=False, fontsize=SMALL, labelcolor=INK)
 
 

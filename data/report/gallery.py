@@ -28,7 +28,7 @@ class Picture:
         case: the case's key.
         slice: its place in the case, from 0.
         slices: slices of the case.
-        score: Dice when the slice was scored.
+        score: Dice when the slice was mined; None where that is the same model's.
         hu: int16 `(rows, columns)`.
         truth: uint8, same shape; 0 background, i + 1 for the i-th organ.
         predicted: uint8, same shape.
@@ -37,7 +37,7 @@ class Picture:
     case: str
     slice: int
     slices: int
-    score: float
+    score: float | None
     hu: NDArray[np.int16]
     truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
@@ -46,6 +46,18 @@ class Picture:
     def dice(self) -> float:
         """Dice of `predicted`, the worst organ's; 1 for an empty slice left empty."""
         return float(label_dice(self.predicted, self.truth).min())
+
+    @property
+    def region(self) -> tuple[int, int, int]:
+        """Top, left and side of the square to look at: around the contours, half of the slice or more."""
+        marked = np.argwhere((self.truth > 0) | (self.predicted > 0))
+        shape = np.array(self.hu.shape)
+        if not len(marked):
+            return 0, 0, int(shape.max())
+        low, high = marked.min(axis=0), marked.max(axis=0) + 1
+        side = min(max(int(shape.max()) // 2, int(1.5 * (high - low).max())), int(shape.max()))
+        top, left = np.clip((low + high - side) // 2, 0, np.maximum(shape - side, 0)).tolist()
+        return top, left, side
 
 
 def label_dice(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[np.float64]:
@@ -83,22 +95,27 @@ def gallery_html(pictures: Sequence[Picture], window_hu: tuple[float, float]) ->
     """Return one button for each slice, with its picture and caption; the page's script enlarges it."""
     cells = [
         f'<button type="button" class="slice">{_svg(picture, window_hu)}'
-        f"<span><b>{html.escape(picture.case[:8])}</b> slice {picture.slice + 1} of {picture.slices}<br>"
-        f"Dice {picture.score:.3f} <i>→ {picture.dice:.3f}</i></span></button>"
+        f"<span><b>{html.escape(picture.case[:8])}</b> {picture.slice + 1}/{picture.slices}<br>"
+        f"Dice {_scores(picture)}</span></button>"
         for picture in pictures
     ]
     return f'<div class="gallery">{"".join(cells)}</div>'
 
 
+def _scores(picture: Picture) -> str:
+    return f"{picture.dice:.3f}" if picture.score is None else f"{picture.score:.3f} → {picture.dice:.3f}"
+
+
 def _svg(picture: Picture, window_hu: tuple[float, float]) -> str:
     rows, columns = picture.hu.shape
+    top, left, side = picture.region
     label = f"CT slice {picture.slice + 1} of case {html.escape(picture.case[:8])} with contours"
     paths = "".join(
         f'<path class="{name}" d="{_outline(mask)}"/>'
         for name, mask in (("truth", picture.truth), ("predicted", picture.predicted))
     )
     return (
-        f'<svg viewBox="0 0 {columns} {rows}" role="img" aria-label="{label}">'
+        f'<svg viewBox="{left} {top} {side} {side}" data-whole="0 0 {columns} {rows}" role="img" aria-label="{label}">'
         f'<image width="{columns}" height="{rows}" href="{data_uri(grey_png(picture.hu, window_hu))}"/>'
         f"{paths}</svg>"
     )
@@ -148,5 +165,7 @@ def gallery_png(pictures: Sequence[Picture], window_hu: tuple[float, float]) -> 
                 for contour in outlines(labels == label):
                     place.fill(contour[:, 1], contour[:, 0], edgecolor=color, fill=False, linewidth=0.9)
         name = f"{picture.case[:8]}, {picture.slice + 1} of {picture.slices}"
-        place.set_title(f"{name}\n{picture.score:.3f} → {picture.dice:.3f}", fontsize=6)
+        place.set_title(f"{name}\n{_scores(picture)}", fontsize=6)
+        top, left, side = picture.region
+        place.set(xlim=(left - 0.5, left + side - 0.5), ylim=(top + side - 0.5, top - 0.5))
     return to_png(figure)

@@ -11,7 +11,7 @@ from kerasbalance.data.runs.slice_table import SliceTable
 POSITIONS = ("above", "top fifth", "2nd fifth", "middle", "4th fifth", "lowest fifth", "below", "no organ")
 """From head to feet, as a scan is drawn."""
 AREAS = ("none", "smallest quarter", "2nd quarter", "3rd quarter", "largest quarter")
-MAX_CASES = 16
+MAX_CASES = 12
 
 
 @dataclass(frozen=True)

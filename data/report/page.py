@@ -121,15 +121,13 @@ class _Report:
         tiles = []
         for organ in self.contents.summary:
             dice = organ.metrics["dice"]
-            mean = f"{tables.number(dice.mean, 3)} ± {tables.number(dice.sd, 3)}"
+            mean = f"{tables.number(dice.mean, 3)} <small>± {tables.number(dice.sd, 3)}</small>"
             tiles.append((mean, f"case Dice of the {organ.organ}, mean ± SD of {dice.count} test cases"))
             tiles.append((tables.number(dice.minimum, 3), f"the worst case of the {organ.organ}"))
         mining = self.contents.mining
         if mining is not None and len(mining):
             tiles.append((f"{int(mining.hard.sum()):,}", f"hard slices of {len(mining):,} candidates"))
-        cells = [
-            f'<div class="tile"><b>{html.escape(b)}</b><span>{html.escape(t)}</span></div>' for b, t in tiles
-        ]
+        cells = [f'<div class="tile"><b>{b}</b><span>{html.escape(t)}</span></div>' for b, t in tiles]
         return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
 
     def warnings(self) -> str:
@@ -148,7 +146,7 @@ class _Report:
             parts.append(f"<h3>{name[:1].upper() + name[1:]}</h3>{tables.results_table(organ)}")
             parts.append(_note(tables.results_note(organ, self.contents.cleaned.get(organ.organ))))
             parts.append(tables.case_table([c for c in self.contents.cases if c.organ == organ.organ]))
-        return "".join(parts)
+        return "".join(parts) + _note(tables.DEFINITIONS)
 
     def training(self) -> str:
         """Return loss and learning rate by iteration."""
@@ -161,7 +159,7 @@ class _Report:
         loss = figures.loss_curve(history["iteration"], history["loss"], history.get("val_loss"), mined)
         caption = "Loss of the training slices, mean of each window of iterations."
         if mined:
-            caption += " It rises after mining because harder slices joined, not because the model got worse."
+            caption += " A rise after mining is expected: harder slices joined."
         return _charts(
             self.figure("loss", loss, caption),
             self.figure(
@@ -248,9 +246,10 @@ class _Report:
 GALLERY_NOTE = (
     '<p>Contours: <span class="key truth"></span>truth, <span class="key predicted"></span>prediction of the final '
     "model. The first Dice is the score at the time of mining, the second that of the final model, which has trained "
-    "on the slice since. Lowest scores first, at most three slices of a case.</p>"
-    '<p class="muted">Click a slice to enlarge it; there a click on the picture hides and shows the contours, and the '
-    "arrow keys go on.</p>"
+    "on the hard slices since. Lowest scores first, at most three slices of a case, cut to the region of the "
+    "contours.</p>"
+    '<p class="muted">Click a slice to see it whole; there a click on the picture hides and shows the contours, and '
+    "the arrow keys go on.</p>"
 )
 SURFACE_NOTE = (
     "<p>Seen from the front, the patient's right on the left side. The prediction is pale where it lies on the surface "

@@ -2,10 +2,13 @@
 
 from collections.abc import Sequence
 
+import numpy as np
+
 from kerasbalance.data.report.contents import Contents
 from kerasbalance.data.report.hardness import Share, by_area, by_case, by_position
 from kerasbalance.data.report.tables import number
 
+NETWORKS = {"unet": "U-Net", "fcn": "fully convolutional network (FCN-8s)"}
 LIMITS = (
     "This page shows one run: which slices were hard, and how good the model became. It does not show whether mining "
     "helped: another seed alone moves the mean Dice by a tenth of a point to a few tenths, and the worst case by more. "
@@ -26,12 +29,12 @@ def summary(contents: Contents) -> str:
 
 def _training(contents: Contents) -> str:
     options = contents.record.options
-    own = [row for row in contents.rows if row.part == "B" or (row.part == "A" and options.mining)]
-    patients, slices = len({row.patient for row in own}), sum(row.slices for row in own)
+    own = [row for row in contents.rows if row.part == "B"]
+    network = NETWORKS.get(options.model, "network of your own")
     trained = "learned" if contents.history is not None else "is learning"
     return (
-        f"A network ({options.model}) {trained} to segment {listed(options.organs)} from {len(own)} CT cases of "
-        f"{patients} patients ({slices:,} slices) in {options.iterations:,} iterations."
+        f"A {network} {trained} to segment {listed(options.organs)} in {options.iterations:,} iterations. It "
+        f"trained on {len(own)} CT cases (part B, {sum(row.slices for row in own):,} slices) from the start."
     )
 
 
@@ -39,10 +42,10 @@ def _mining(contents: Contents) -> str:
     table, options = contents.mining, contents.record.options
     if table is None or not len(table):
         return ""
-    hard = int(table.hard.sum())
+    hard, cases = int(table.hard.sum()), len(np.unique(table.case))
     return (
-        f"After {options.mine_iteration:,} iterations on part B it scored the {len(table):,} slices of part A; the "
-        f"{hard:,} on which it did worst ({100 * hard / len(table):.0f} %, Dice up to "
+        f"After {options.mine_iteration:,} iterations it scored the {len(table):,} slices of {cases} other "
+        f"cases (part A); the {hard:,} on which it did worst ({100 * hard / len(table):.0f} %, Dice up to "
         f"{number(table.threshold, 3)}) joined the training."
     )
 
@@ -51,7 +54,7 @@ def _results(contents: Contents) -> str:
     return " ".join(
         f"On {organ.cases} test cases of patients that it never saw, the case Dice of the {organ.organ} is "
         f"{number(dice.mean, 3)} ± {number(dice.sd, 3)}, from {number(dice.minimum, 3)} to {number(dice.maximum, 3)}; "
-        f"{organ.false_positive_slices:,} of {organ.empty_slices:,} slices without it were given some."
+        f"it drew some on {organ.false_positive_slices:,} of the {organ.empty_slices:,} slices that show none."
         for organ in contents.summary
         if (dice := organ.metrics["dice"])
     )

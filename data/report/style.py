@@ -5,7 +5,7 @@ CSS = """
   --soft: #f6f7f9; --accent: #c2570c; --warn: #fff6ea; --bar: #dbe7f5; --truth: #3b9dff; --predicted: #ff3b30; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15181d; --ink: #e3e7ec; --muted: #98a2b0; --line: #2c323b;
   --soft: #1c2027; --accent: #f0954f; --warn: #2a2118; --bar: #26405f; }
-  .chart img { filter: invert(0.905) hue-rotate(180deg); } }
+  .chart img { filter: invert(0.905) hue-rotate(180deg); border-color: transparent; } }
 * { box-sizing: border-box; }
 html { -webkit-text-size-adjust: 100%; }
 body { margin: 0; background: var(--paper); color: var(--ink);
@@ -21,6 +21,7 @@ h3 { margin: 1.8rem 0 0.5rem; font-size: 1.02rem; }
 .muted, figcaption { color: var(--muted); font-size: 0.88rem; }
 .tiles { display: grid; grid-template-columns: repeat(auto-fit, minmax(9.5rem, 1fr)); gap: 0.8rem; margin: 1.4rem 0; }
 .tile { padding: 0.8rem 1rem; border: 1px solid var(--line); border-radius: 10px; background: var(--soft); }
+.tile small { font-size: 0.62em; font-weight: 500; color: var(--muted); white-space: nowrap; }
 .tile b { display: block; font-size: 1.5rem; font-weight: 650; line-height: 1.2; font-variant-numeric: tabular-nums; }
 .tile span { display: block; color: var(--muted); font-size: 0.82rem; line-height: 1.35; margin-top: 0.15rem; }
 .cautions { max-width: 60rem; padding: 0.7rem 1.1rem; border-left: 4px solid var(--accent);
@@ -36,10 +37,12 @@ th { color: var(--muted); font-weight: 600; font-size: 0.8rem; background: var(-
 tbody tr:last-child td { border-bottom: 0; }
 td:first-child, th:first-child { position: sticky; left: 0; background: var(--paper); }
 th:first-child { background: var(--soft); }
+@media (max-width: 40rem) { td:first-child { white-space: normal; min-width: 6.6rem; }
+  th, td { padding: 0.42rem 0.6rem; } .bar { min-width: 4.2rem; } h2 { margin-top: 2.2rem; } }
 .number { text-align: right; }
 .bar { display: inline-block; min-width: 6rem; padding: 0 0.3rem; border-radius: 3px;
   background: linear-gradient(to right, var(--bar) var(--share), transparent 0); }
-.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 1.2rem;
+.charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1.4rem;
   align-items: start; margin: 1rem 0; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 10px; }
@@ -77,6 +80,8 @@ let shown = 0;
 const show = number => {
   shown = (number + slices.length) % slices.length;
   dialog.firstElementChild.innerHTML = slices[shown].innerHTML;
+  const picture = dialog.querySelector('svg');
+  picture.setAttribute('viewBox', picture.dataset.whole);
 };
 slices.forEach((slice, number) => slice.addEventListener('click', () => { show(number); dialog.showModal(); }));
 dialog.addEventListener('click', event => {

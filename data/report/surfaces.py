@@ -118,7 +118,7 @@ def _normals(mesh: Mesh) -> Vectors:
 def _frame(axes: Any, extent: Vectors) -> None:
     depth, height, width = extent.tolist()
     axes.set(xlim=(0, width), ylim=(0, height), zlim=(0, depth))
-    axes.set_box_aspect((width, height, depth), zoom=1.5)
+    axes.set_box_aspect((width, height, depth), zoom=1.35)
     axes.view_init(elev=12, azim=-82)
     axes.set_proj_type("ortho")
     axes.set_axis_off()

@@ -11,10 +11,16 @@ from kerasbalance.evaluation import CaseMetrics, MetricSummary, OrganSummary
 METRICS = {
     "dice": ("Case Dice", 3, ""),
     "hd95_mm": ("HD95", 1, "mm"),
-    "nsd": ("Surface Dice at 2 mm (NSD)", 3, ""),
-    "assd_mm": ("Mean surface distance (ASSD)", 2, "mm"),
-    "ravd_percent": ("Volume difference (RAVD)", 1, "%"),
+    "nsd": ("NSD at 2 mm", 3, ""),
+    "assd_mm": ("ASSD", 2, "mm"),
+    "ravd_percent": ("RAVD", 1, "%"),
 }
+DEFINITIONS = (
+    "Dice of whole cases, from the voxels of all their slices. HD95: 95th percentile of the distances from either "
+    "surface to the other. NSD: share of both surfaces within 2 mm of the other. ASSD: mean of those distances. RAVD: "
+    "difference of the volumes, relative to the reference. Missed slices: the reference is not empty, the prediction "
+    "is; false slices: the other way round.",
+)
 _HIDDEN_OPTIONS = ("organs",)
 SPLIT_NAMES = {
     "B": "B, trained on from the start",
