@@ -8,6 +8,7 @@ from kerasbalance.cli.evaluate import evaluate
 from kerasbalance.cli.info import info, verify
 from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
+from kerasbalance.cli.mine import mine
 from kerasbalance.cli.phantom import phantom
 from kerasbalance.cli.predict import predict
 from kerasbalance.cli.report import report
@@ -23,5 +24,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, train, evaluate, report, predict, phantom, demo):
+for _command in (inspect, ingest, info, verify, train, mine, evaluate, report, predict, phantom, demo):
     main.add_command(_command)

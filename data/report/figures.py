@@ -33,12 +33,14 @@ def new_figure(size: tuple[float, float] = SIZE, *, constrained: bool = True) ->
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
+        from matplotlib.layout_engine import ConstrainedLayoutEngine
     except ImportError:
         raise DataError("NO_MATPLOTLIB", "a Python without matplotlib", "matplotlib, which draws the figures",
                         "pip install 'kerasbalance[report]'") from None  # fmt: skip
-    figure = Figure(
-        figsize=size, dpi=DOTS_PER_INCH, layout="constrained" if constrained else None, facecolor="white"
-    )
+    layout = (
+        ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08) if constrained else None
+    )  # inches around the axes
+    figure = Figure(figsize=size, dpi=DOTS_PER_INCH, layout=layout, facecolor="white")
     FigureCanvasAgg(figure)
     return figure
 
@@ -112,7 +114,7 @@ def share_bars(shares: Sequence[Share], heading: str) -> bytes:
     axes.grid(visible=False, axis="y")
     axes.set_title(heading, fontsize=TEXT, color=INK, loc="left")
     axes.set_xlabel("%", loc="left")
-    axes.legend(loc="upper right", bbox_to_anchor=(1, -0.5 / figure.get_figheight()), ncols=2, frameon=False,
+    axes.legend(loc="upper right", bbox_to_anchor=(1, -0.32 / figure.get_figheight()), ncols=2, frameon=False,
                 fontsize=SMALL, labelcolor=INK)  # fmt: skip
     return to_png(figure)
 

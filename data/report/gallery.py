@@ -32,6 +32,7 @@ class Picture:
         hu: int16 `(rows, columns)`.
         truth: uint8, same shape; 0 background, i + 1 for the i-th organ.
         predicted: uint8, same shape.
+        remark: a word for the caption.
     """
 
     case: str
@@ -41,6 +42,7 @@ class Picture:
     hu: NDArray[np.int16]
     truth: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
+    remark: str = ""
 
     @property
     def dice(self) -> float:
@@ -96,7 +98,7 @@ def gallery_html(pictures: Sequence[Picture], window_hu: tuple[float, float]) ->
     cells = [
         f'<button type="button" class="slice">{_svg(picture, window_hu)}'
         f"<span><b>{html.escape(picture.case[:8])}</b> {picture.slice + 1}/{picture.slices}<br>"
-        f"Dice {_scores(picture)}</span></button>"
+        f"Dice {_scores(picture)}{_remark(picture)}</span></button>"
         for picture in pictures
     ]
     return f'<div class="gallery">{"".join(cells)}</div>'
@@ -104,6 +106,10 @@ def gallery_html(pictures: Sequence[Picture], window_hu: tuple[float, float]) ->
 
 def _scores(picture: Picture) -> str:
     return f"{picture.dice:.3f}" if picture.score is None else f"{picture.score:.3f} → {picture.dice:.3f}"
+
+
+def _remark(picture: Picture) -> str:
+    return f"<br><i>{html.escape(picture.remark)}</i>" if picture.remark else ""
 
 
 def _svg(picture: Picture, window_hu: tuple[float, float]) -> str:

@@ -44,6 +44,7 @@ th:first-child { background: var(--soft); }
   background: linear-gradient(to right, var(--bar) var(--share), transparent 0); }
 .charts { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 420px), 1fr)); gap: 1.4rem;
   align-items: start; margin: 1rem 0; }
+.charts > :only-child { max-width: 36rem; }
 figure { margin: 0; }
 figure img { display: block; width: 100%; height: auto; border: 1px solid var(--line); border-radius: 10px; }
 .surface img { background: #ffffff; }

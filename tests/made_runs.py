@@ -1,0 +1,87 @@
+"""Small stores and a finished run for the tests of what is done with runs."""
+
+import keras
+import numpy as np
+
+from kerasbalance.data.organ_check import hu_spread
+from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store
+from kerasbalance.data.store.casefile import CaseArrays, build_case
+from kerasbalance.data.store.files import write_aside
+
+ORGAN = 'liver <b>& "co'
+SPACING = (4.0, 6.0, 6.0)
+
+
+def made_stack(seed=0, slices=14, size=32):
+    """HU and a mask: an ellipsoid of 100 HU, wider in the middle slices, in a body of fat, in air."""
+    rng = np.random.default_rng(seed)
+    rows, columns = np.mgrid[:size, :size] - size / 2
+    hu = np.full((slices, size, size), -1000.0)
+    hu[:, np.hypot(rows, columns) < size * 0.45] = -90
+    centre, half = slices / 2 + rng.uniform(-0.5, 0.5), slices * 0.35
+    radius = size * 0.26 * np.sqrt(np.maximum(0, 1 - ((np.arange(slices) - centre) / half) ** 2))
+    shift = rng.uniform(-1.5, 1.5, 2)
+    mask = np.hypot(rows - shift[0], columns + 2 - shift[1])[None] < radius[:, None, None]
+    hu[mask] = 100
+    return np.rint(hu + rng.normal(0, 8, hu.shape)).astype(np.int16), mask
+
+
+def made_store(path, stacks, organs=(ORGAN,), notes=()):
+    """A store of `(hu, labels)` pairs, without a detour over files; the first case gets the notes."""
+    pseudonyms = Pseudonyms(b"k" * 32, path.parent)
+    store = Store.create(path, pseudonyms)
+    with store.writing() as writer:
+        for number, (hu, labels) in enumerate(stacks):
+            labels = labels.astype(np.uint8)
+            facts = _facts(pseudonyms, number, hu, labels, organs, notes if number == 0 else ())
+            depth = SPACING[0] * np.arange(len(hu))
+            entry, content = build_case(facts, CaseArrays(hu, labels, depth))
+            writer.commit(entry, write_aside(store.aside, content))
+    return SliceStore(path)
+
+
+def _facts(pseudonyms, number, hu, labels, organs, notes):
+    spreads = hu_spread(hu, labels, organs)
+    return CaseFacts(
+        key=pseudonyms.of("series", str(number)),
+        patient=pseudonyms.patient(f"P{number + 1}"),
+        patient_spelling=pseudonyms.of("spelling", str(number)),
+        slices=len(hu),
+        rows=hu.shape[1],
+        columns=hu.shape[2],
+        spacing_mm=SPACING,
+        organs=organs,
+        organ_hu=tuple((s.q1, s.median, s.q3) if s.voxels else () for s in spreads),
+        hu_percentiles=tuple(np.percentile(hu, (0.5, 50, 99.5)).tolist()),
+        source_kind="nifti",
+        mask_kind="nifti",
+        tags={},
+        notes=tuple(notes),
+        source_digest=f"{number:064x}",
+        reader_version="0",
+    )
+
+
+def tiny_model(shape, num_classes):
+    """A network that learns bright tissue in a few steps: what a run's model does matters to no test here."""
+    x = inputs = keras.Input(shape)
+    x = keras.layers.Rescaling(1 / 200)(x)
+    x = keras.layers.ReLU(6.0)(x)
+    x = keras.layers.Conv2D(4, 3, padding="same", activation="relu")(x)
+    activation = "sigmoid" if num_classes == 1 else "softmax"
+    return keras.Model(inputs, keras.layers.Conv2D(num_classes, 1, activation=activation)(x))
+
+
+def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **options):
+    """Train on `folder/store` and evaluate; the run lies in `folder/run`."""
+    from kerasbalance.data.runs.evaluate import evaluate_run, write_evaluation
+    from kerasbalance.data.runs.options import TrainOptions
+    from kerasbalance.data.runs.train import Run
+
+    made_store(folder / "store", stacks, organs, notes)
+    settings = {"model": "made_runs:tiny_model", "batch_size": 8, "learning_rate": 0.5, **options}
+    chosen = TrainOptions(organs=organs, iterations=iterations, **settings)
+    Run.create(folder / "store", folder / "run", chosen).train()
+    run = Run.open(folder / "run")
+    write_evaluation(run.folder.eval_folder, evaluate_run(run))
+    return run
