@@ -60,6 +60,7 @@ def _run(out: Path, cases: int, seed: int, backend: str | None) -> None:
     )
     _call("train", store, "--out", run, *settings, *chosen)
     _call("eval", run, *chosen)
+    _call("report", run, *chosen)
 
 
 def _call(*words: str) -> None:
