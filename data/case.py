@@ -114,7 +114,7 @@ def open_source(request: CaseRequest, options: CaseOptions) -> Source:
     Raises:
         DataError: it is refused.
     """
-    if request.ct.is_file() and _begins_as_nifti(request.ct):
+    if os.path.isfile(request.ct) and _begins_as_nifti(request.ct):
         volume = read_ct(request.ct)
         return _source(request, options, (volume.source_digest,), volume.source_digest, lambda: volume)
     series = _find_series(request, options)

@@ -6,6 +6,7 @@ with the list of what is.
 
 import csv
 import json
+import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
 from dataclasses import dataclass, replace
@@ -60,7 +61,7 @@ def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
     Raises:
         DataError: the folder is of no known layout (code `UNKNOWN_LAYOUT`), or is one but cannot be read.
     """
-    if (root / MANIFEST).is_file():
+    if os.path.isfile(root / MANIFEST):
         return replace(read_manifest(root / MANIFEST, rules), name=_MANIFEST_FOLDER)
     for name, find in _FINDERS.items():
         found = find(root)
@@ -136,14 +137,14 @@ def _manifest_error(received: str, expected: str, path: Path) -> DataError:
 
 def _nnunet(root: Path) -> list[CaseRequest | DataError]:
     images, labels = root / "imagesTr", root / "labelsTr"
-    if not images.is_dir() or not labels.is_dir():
+    if not os.path.isdir(images) or not os.path.isdir(labels):
         return []
     rules = _dataset_rules(root / "dataset.json")
     requests: list[CaseRequest | DataError] = []
     for mask in _niftis(labels):
         stem = _stem(mask)
         candidates = [images / f"{stem}{end}{suffix}" for end in ("_0000", "") for suffix in _NIFTI]
-        image = next((path for path in candidates if path.is_file()), candidates[0])
+        image = next((path for path in candidates if os.path.isfile(path)), candidates[0])
         requests.append(CaseRequest(image, mask, rules))
     return requests
 
@@ -164,7 +165,9 @@ def _dataset_rules(path: Path) -> tuple[OrganRule, ...]:
 
 def _ircadb(root: Path) -> list[CaseRequest | DataError]:
     homes = [
-        home for home in _homes(root) if (home / "PATIENT_DICOM").is_dir() and (home / "MASKS_DICOM").is_dir()
+        home
+        for home in _homes(root)
+        if os.path.isdir(home / "PATIENT_DICOM") and os.path.isdir(home / "MASKS_DICOM")
     ]
     return [
         CaseRequest(home / "PATIENT_DICOM", home / "MASKS_DICOM", (OrganRule("liver"),)) for home in homes
@@ -172,7 +175,9 @@ def _ircadb(root: Path) -> list[CaseRequest | DataError]:
 
 
 def _chaos(root: Path) -> list[CaseRequest | DataError]:
-    homes = [home for home in _homes(root) if (home / "DICOM_anon").is_dir() and (home / "Ground").is_dir()]
+    homes = [
+        home for home in _homes(root) if os.path.isdir(home / "DICOM_anon") and os.path.isdir(home / "Ground")
+    ]
     # The organisers pair the n-th image with the n-th mask, both in the order of their file names.
     return [
         CaseRequest(home / "DICOM_anon", home / "Ground", (OrganRule("liver"),), png_order="file")
@@ -182,7 +187,9 @@ def _chaos(root: Path) -> list[CaseRequest | DataError]:
 
 def _totalsegmentator(root: Path) -> list[CaseRequest | DataError]:
     homes = [
-        home for home in _homes(root) if (home / "ct.nii.gz").is_file() and (home / "segmentations").is_dir()
+        home
+        for home in _homes(root)
+        if os.path.isfile(home / "ct.nii.gz") and os.path.isdir(home / "segmentations")
     ]
     rules = (
         OrganRule("liver", ("liver",)),
@@ -249,9 +256,9 @@ def _folder_of(series: Series) -> Path:
 
 def _homes(root: Path) -> list[Path]:
     """Return the folder itself and what lies in it, in natural order: where a case's home may be."""
-    if not root.is_dir():
+    if not os.path.isdir(root):
         return []
-    return [root, *sorted((p for p in root.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))]
+    return [root, *sorted((p for p in root.iterdir() if os.path.isdir(p)), key=lambda p: natural_key(p.name))]
 
 
 def _niftis(folder: Path) -> Iterator[Path]:

@@ -151,13 +151,14 @@ def sleep(seconds):
 
 
 def test_a_task_that_takes_too_long_is_stopped_and_the_others_go_on():
-    limits = Limits(timeout_s=3, memory_bytes=4 * 2**30)
+    list(run_isolated(sleep, [0], jobs=1, limits=LIMITS))  # the server has started
+    limits = Limits(timeout_s=6, memory_bytes=4 * 2**30)
     start = time.monotonic()
     found = dict(run_isolated(sleep, [600, 0, 0.1, 600], jobs=2, limits=limits))
     assert found[1] == 0
     assert found[2] == 0.1
     assert [found[n].code for n in (0, 3)] == ["TIMEOUT", "TIMEOUT"]
-    assert time.monotonic() - start < 30
+    assert time.monotonic() - start < 60
 
 
 def test_no_more_than_so_many_run_at_once():

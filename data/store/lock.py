@@ -33,7 +33,8 @@ def store_lock(path: Path) -> Iterator[None]:
         with contextlib.suppress(OSError):
             os.ftruncate(descriptor, 0)
     finally:
-        os.close(descriptor)
+        with contextlib.suppress(OSError):  # closed in any case, and nothing of worth was written to it
+            os.close(descriptor)
 
 
 def _lock(descriptor: int, path: Path) -> None:
