@@ -122,7 +122,9 @@ class CheckpointFolder:
             explain(
                 f"no valid checkpoint in {self.path}, damaged: {found}",
                 "at least one that verifies",
-                "restore the folder from a copy, or start anew without resume=True in another run_dir",
+                "call fit without resume=True"
+                if not damaged
+                else "restore the folder, or use another run_dir",
             )
         )
 

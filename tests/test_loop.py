@@ -137,6 +137,18 @@ def test_a_run_that_is_stopped_again_and_again_ends_bit_by_bit_as_the_unbroken_o
     assert equal(run(run_dir=tmp_path, resume=True, parts=disturbed), unbroken)
 
 
+@pytest.mark.parametrize("policy", ["mixed_float16", "mixed_bfloat16"])
+def test_a_run_in_mixed_precision_resumes_bit_by_bit_too(policy, tmp_path):
+    keras.config.set_dtype_policy(policy)
+    try:
+        expected = run()
+        with pytest.raises(kb.Interrupted):
+            run(run_dir=tmp_path, callbacks=[At(13, terminate)])
+        assert equal(run(run_dir=tmp_path, resume=True, parts=disturbed), expected)
+    finally:
+        keras.config.set_dtype_policy("float32")
+
+
 def disturbed(iterations):
     """The same parts in a process that begins with other weights and another random state."""
     parts = training(iterations=iterations)
@@ -228,7 +240,7 @@ def test_the_newest_checkpoint_falls_back_loudly_and_the_run_ends_the_same(unbro
 
 
 def test_resume_without_a_valid_checkpoint_is_an_error(tmp_path):
-    with pytest.raises(kb.CheckpointError, match=r"no valid checkpoint in .*start anew without resume=True"):
+    with pytest.raises(kb.CheckpointError, match=r"no valid checkpoint in .*call fit without resume=True"):
         run(run_dir=tmp_path, resume=True)
 
 
