@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from store_maker import digest, environment, key_file, made_pair, make_cohort, made_store, run_cli, take
+from store_maker import digest, environment, key_file, made_pair, made_store, make_cohort, run_cli, take
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore, Store, verify_store
@@ -80,7 +80,9 @@ def assert_sound(folder, reported):
     keys = [case.key for case in opened.cases]
     for status, key, name in reported:
         assert status in ("taken", "unchanged")
-        x, y = opened.source(("liver", "spleen")).read(np.arange(SHAPE["slices"]) + opened.first_ref[keys.index(key)])
+        x, y = opened.source(("liver", "spleen")).read(
+            np.arange(SHAPE["slices"]) + opened.first_ref[keys.index(key)]
+        )
         hu, labels = made_pair(int(name[2:5]), **SHAPE)
         np.testing.assert_array_equal(x[..., 0], hu)
         np.testing.assert_array_equal(y[..., 0], labels)

@@ -88,7 +88,9 @@ def test_nothing_imports_the_folders_under_their_bare_names():
 def build(call, target):
     """Run one call of the build backend on a copy of the checkout, so that it leaves nothing behind."""
     code = f"from setuptools import build_meta; print(build_meta.{call}({str(target)!r}))"
-    done = subprocess.run([sys.executable, "-c", code], cwd=target.parent / "copy", capture_output=True, text=True)
+    done = subprocess.run(
+        [sys.executable, "-c", code], cwd=target.parent / "copy", capture_output=True, text=True
+    )
     assert done.returncode == 0, done.stderr[-2000:]
     return target / done.stdout.split()[-1]
 
@@ -97,7 +99,9 @@ def build(call, target):
 def copy(tmp_path_factory):
     pytest.importorskip("setuptools")
     base = tmp_path_factory.mktemp("packaging")
-    ignore = shutil.ignore_patterns(".git", "__pycache__", "*.egg-info", "build", "dist", ".venv*", ".mypy_cache")
+    ignore = shutil.ignore_patterns(
+        ".git", "__pycache__", "*.egg-info", "build", "dist", ".venv*", ".mypy_cache"
+    )
     shutil.copytree(ROOT, base / "copy", symlinks=True, ignore=ignore)
     (base / "out").mkdir()
     return base / "out"

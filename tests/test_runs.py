@@ -91,7 +91,16 @@ def test_a_run_is_not_overwritten(home):
 
 def test_an_interrupted_run_resumes_to_the_same_end(home, tmp_path):
     out = tmp_path / "run"
-    words = [sys.executable, "-m", "kerasbalance.cli", "train", str(home / "store"), "--out", str(out), *TRAIN]
+    words = [
+        sys.executable,
+        "-m",
+        "kerasbalance.cli",
+        "train",
+        str(home / "store"),
+        "--out",
+        str(out),
+        *TRAIN,
+    ]
     process = subprocess.Popen(words, stderr=subprocess.PIPE, text=True, env={**os.environ})
     while process.poll() is None and not list(out.glob("checkpoint/*-iteration-*")):
         time.sleep(0.05)
@@ -138,7 +147,11 @@ def test_a_prediction_never_overwrites_unasked(home, tmp_path):
         (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--ratio", "2"], 2, "--ratio"),
         (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--ratio", "1"], 2, "--no-mining"),
         (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--rule", "x"], 2, "--rule"),
-        (["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--model", "no:thing"], 1, "MODEL"),
+        (
+            ["train", "{root}/store", "--out", "{tmp}/r", "--organ", "liver", "--model", "no:thing"],
+            1,
+            "MODEL",
+        ),
         (["train", "--resume", "--out", "{tmp}/r"], 1, "NO_RUN"),
         (["predict", "{tmp}", "{root}/phantom/case-000/ct", "--out", "{tmp}/p.nii"], 1, "NO_RUN"),
         (["predict", "{root}/run", "{root}/phantom/case-000/ct", "--out", "{tmp}/p.png"], 2, "--out"),
