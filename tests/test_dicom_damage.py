@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     ExplicitVRBigEndian,
     ImplicitVRLittleEndian,
@@ -26,6 +27,7 @@ from series_maker import (
 
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.dicom.checks import RELAXATIONS
+from kerasbalance.data.dicom.codestream import unpack_rle
 from kerasbalance.data.errors import DataError
 
 
@@ -100,6 +102,20 @@ def test_a_file_that_shrinks_between_scanning_and_reading_is_refused(tmp_path):
         DataError, match=r"^UNREADABLE: file 2 of 3: a file that cannot be read \(no such file"
     ):
         read_volume(series)
+
+
+def test_pixel_data_shorter_than_the_image_are_refused_although_the_file_goes_on(tmp_path):
+    def edit(dataset, n):
+        dataset.Rows = 33
+        dataset.add_new(0xFFFCFFFC, "OB", b"\0" * 4096)
+
+    make_series(tmp_path, edit=edit)
+    error = refusal(tmp_path)
+    assert (error.code, error.received, error.expected) == (
+        "TRUNCATED",
+        "2048 bytes of pixel data",
+        "2112 bytes",
+    )
 
 
 @pytest.mark.parametrize("keyword", ["FloatPixelData", "DoubleFloatPixelData", None])
@@ -178,6 +194,7 @@ def test_jpip_deflated_files_are_refused_too(tmp_path):
         ({"Rows": 65535, "Columns": 65535}, "an image of 65535 x 65535 pixels in 1 frames"),
         ({"Columns": 4097}, "an image of 32 x 4097 pixels in 1 frames"),
         ({"NumberOfFrames": "2000000"}, "an image of 32 x 32 pixels in 2000000 frames"),
+        ({"Rows": 2, "Columns": 2, "NumberOfFrames": "20001"}, "an image of 2 x 2 pixels in 20001 frames"),
         (
             {"Rows": 4096, "Columns": 4096, "NumberOfFrames": "1000"},
             "an image of 4096 x 4096 pixels in 1000 frames",
@@ -197,17 +214,22 @@ def test_absurd_sizes_are_refused_before_anything_is_decoded(tmp_path, changes, 
 
 
 def test_a_run_length_bomb_stops_when_the_image_is_full(tmp_path):
+    bomb = rle_frame([bytes([129, 0]) * 2**20] * 2)
+    with at_most(seconds=1, mebibytes=8), pytest.raises(ValueError, match="segment length"):
+        unpack_rle(bomb, pixels=1024, pixel_bytes=2, slack=31)
+
     def edit(dataset, n):
         set_rle(dataset, rle_frame([bytes([129, 0]) * 16_000] * 2))
 
     make_series(tmp_path, slices=2, edit=edit)
-    with at_most(seconds=1, mebibytes=8):
-        error = refusal(tmp_path)
-    assert error.code == "UNDECODABLE"
+    assert refusal(tmp_path).code == "UNDECODABLE"
 
 
 def test_more_compressed_bytes_than_the_image_could_need_are_refused(tmp_path):
-    make_series(tmp_path, slices=2, edit=lambda d, n: set_rle(d, bytes(300_000)))
+    def edit(dataset, n):
+        dataset.PixelData = encapsulate([get_frame(dataset.PixelData, 0) + bytes(300_000)])
+
+    make_series(tmp_path, slices=2, syntax=JPEGLSLossless, edit=edit)
     assert refusal(tmp_path).code == "UNDECODABLE"
 
 
@@ -327,3 +349,11 @@ def test_encapsulated_pixels_with_bad_items_are_refused(tmp_path, code, change):
     assert len(read(tmp_path, "single").hu) == 1
     made.files[0].write_bytes(data[:start] + change(pixels))
     assert refusal(tmp_path, "single").code == code
+
+
+def test_a_compressed_piece_cut_short_says_how_much_is_there(tmp_path):
+    made = make_series(tmp_path, slices=1, syntax=RLELossless)
+    data = made.files[0].read_bytes()
+    length = struct.unpack_from("<I", data, data.rindex(ITEM) + 4)[0]
+    made.files[0].write_bytes(data[: -8 - 100])
+    assert refusal(tmp_path).received == f"{length - 100} of {length} bytes of compressed pixel data"

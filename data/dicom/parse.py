@@ -228,9 +228,8 @@ def _with_pixels(header: Header, file: BinaryIO, offset: int, size: int) -> Head
         else:
             spans = encapsulated_spans(file, element, size=size, count=count)
     except BadLayout as bad:
-        if (
-            bad.code == "NO_PIXELS"
-        ):  # what else is missing nobody knows, so it is nobody's slice and everybody's
+        if bad.code == "NO_PIXELS":
+            # The header may be cut anywhere, so nobody knows which series has lost this slice.
             raise refused(
                 header.file, bad.code, bad.received, bad.expected, "export or copy the file again"
             ) from None
