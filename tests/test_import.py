@@ -21,7 +21,14 @@ def test_importing_the_package_loads_neither_keras_nor_numpy():
 
 
 def test_the_command_line_loads_no_keras_for_its_help():
-    assert not run("import kerasbalance.cli.main") & {"keras", "numpy", "h5py", "pydicom", "tensorflow", "jax"}
+    assert not run("import kerasbalance.cli.main") & {
+        "keras",
+        "numpy",
+        "h5py",
+        "pydicom",
+        "tensorflow",
+        "jax",
+    }
 
 
 def test_reading_ct_loads_no_keras():
