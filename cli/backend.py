@@ -57,6 +57,18 @@ def _without_greetings() -> Iterator[None]:
         os.close(nowhere)
 
 
+def choose_backend_of(run: Path, asked: str | None) -> str:
+    """Set the backend that was asked for, else the one that trained a run if it is installed, else any.
+
+    Raises:
+        DataError: there is no run (code `NO_RUN`).
+    """
+    from kerasbalance.data.runs.folder import RunFolder, RunRecord
+
+    own = RunRecord.read(RunFolder(run).record_file).backend
+    return choose_backend(asked or (own if importlib.util.find_spec(own) else None))
+
+
 def _configured() -> str | None:
     home = Path(os.environ.get("KERAS_HOME") or Path("~").expanduser() / ".keras")
     try:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.backend import backend_option, choose_backend_of
 from kerasbalance.cli.common import CONTEXT, json_option, print_json, progress, reports_errors, table
 
 if TYPE_CHECKING:
@@ -46,7 +46,7 @@ def mine(
     The rule is the run's. The run itself is not changed. suspects.csv is a list to review: slices whose mask
     disagrees with its neighbours, with the prediction or with the HU in it; train --exclude takes it.
     """
-    choose_backend(backend)
+    choose_backend_of(run, backend)
     from kerasbalance.data.report.mined import write_mined
     from kerasbalance.data.runs.train import Run
 

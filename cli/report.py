@@ -4,7 +4,7 @@ from pathlib import Path
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.backend import backend_option, choose_backend_of
 from kerasbalance.cli.common import CONTEXT, reports_errors
 
 
@@ -20,7 +20,7 @@ def report(run: Path, store: Path | None, backend: str | None, show_paths: bool)
 
     Cases are named by the first eight digits of their keys; no path, name or date is in it.
     """
-    choose_backend(backend)
+    choose_backend_of(run, backend)
     from kerasbalance.data.report.page import write_report
     from kerasbalance.data.runs.train import Run
 

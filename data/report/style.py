@@ -52,7 +52,8 @@ figcaption { margin-top: 0.4rem; }
 .side { display: grid; grid-template-columns: repeat(auto-fit, minmax(min(100%, 340px), 1fr)); gap: 0 1.6rem;
   align-items: start; }
 .side > div { min-width: 0; }
-.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(150px, 1fr)); gap: 0.8rem; margin: 1rem 0; }
+.gallery { display: grid; grid-template-columns: repeat(auto-fill, minmax(min(46%, 172px), 1fr)); gap: 0.8rem;
+  margin: 1rem 0; }
 .slice { padding: 0; border: 1px solid var(--line); border-radius: 8px; overflow: hidden; background: var(--soft);
   color: inherit; font: inherit; text-align: left; cursor: zoom-in; }
 .slice:hover, .slice:focus-visible { border-color: var(--accent); outline: none; }
