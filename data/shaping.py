@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.transform import resize
 
 from kerasbalance.data.geometry import Grid
 from kerasbalance.data.volume import AIR_HU
@@ -57,6 +56,8 @@ def resample_plane(
     Returns:
         HU (rounded to int16), labels and grid of the new size.
     """
+    from skimage.transform import resize  # takes half a second to import, and is seldom asked for
+
     shape = (size, size)
     options = {"preserve_range": True, "mode": "edge"}
     new_hu = np.empty((len(hu), *shape), np.int16)
@@ -103,6 +104,8 @@ def restore_planes(labels: NDArray[np.uint8], plane: tuple[int, int], crop: int 
     Returns:
         uint8 `(slices, *plane)`: the nearest pixel's label, background outside of what was cropped.
     """
+    from skimage.transform import resize  # see above
+
     cut = plane if crop is None else (crop, crop)
     if labels.shape[1:] != cut:
         labels = np.stack([
