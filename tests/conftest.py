@@ -1,9 +1,23 @@
 """What every test needs before a backend is imported."""
 
 import atexit
+import importlib.util
 import os
 import shutil
 import tempfile
+
+import hypothesis
+
+# Without a word from the user: the first backend that is installed, as the command line does it.
+if "KERAS_BACKEND" not in os.environ:
+    installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
+    os.environ.update({"KERAS_BACKEND": name for name in installed[:1]})
+
+# Seconds say nothing on a shared machine.
+hypothesis.settings.register_profile(
+    "shared", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("shared")
 
 # The tests build the same small models again and again; JAX would compile each of them anew, for minutes.
 if "JAX_COMPILATION_CACHE_DIR" not in os.environ:

@@ -69,16 +69,19 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
         file["slice_crc32"], file["z_mm"], file["positive_pixels"] = tables
         if arrays.uids:
             file["uids"] = list(arrays.uids)
-    append_seal(buffer)
+    whole = append_seal(buffer)
     content = buffer.getbuffer()
-    return check_case(content), content
+    return _check_sealed(content, whole), content
 
 
-def append_seal(buffer: io.BytesIO) -> None:
-    """Append the hash of an HDF5 file to it."""
-    digest = hashlib.sha256(buffer.getbuffer()).hexdigest().encode()
+def append_seal(buffer: io.BytesIO) -> str:
+    """Append the hash of an HDF5 file to it; return the hash of the whole."""
+    digest = hashlib.sha256(buffer.getbuffer())
+    seal = _SEAL + digest.hexdigest().encode()
+    digest.update(seal)
     buffer.seek(0, io.SEEK_END)
-    buffer.write(_SEAL + digest)
+    buffer.write(seal)
+    return digest.hexdigest()
 
 
 def _write_image(file: h5py.File, image: NDArray[np.int16]) -> None:
@@ -132,7 +135,11 @@ def check_case(content: memoryview | bytes) -> Entry:
         DataError: it is not a case or some byte of it is wrong (codes `DAMAGED`, `UNSAFE`).
     """
     view = memoryview(content)
-    whole = _check_seal(view)
+    return _check_sealed(view, _check_seal(view))
+
+
+def _check_sealed(view: memoryview, whole: str) -> Entry:
+    """Read back a file whose bytes are known to have the hash `whole`."""
     try:
         with open_case(io.BytesIO(view)) as file:
             facts = load_facts(str(file.attrs["facts"]))
