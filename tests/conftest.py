@@ -11,7 +11,8 @@ import hypothesis
 # Without a word from the user: the first backend that is installed, as the command line does it.
 if "KERAS_BACKEND" not in os.environ:
     installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
-    os.environ.update({"KERAS_BACKEND": name for name in installed[:1]})
+    if installed:
+        os.environ["KERAS_BACKEND"] = installed[0]
 
 # Seconds say nothing on a shared machine.
 hypothesis.settings.register_profile(
