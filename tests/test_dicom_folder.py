@@ -150,8 +150,8 @@ def test_a_folder_without_dicom_is_refused(tmp_path, where):
 
 
 TEXTS = (
-    "PatientID", "ImageType", "ConvolutionKernel", "RescaleType", "BurnedInAnnotation", "InstanceNumber",
-    "AcquisitionNumber", "FrameOfReferenceUID", "LossyImageCompression",
+    "SpecificCharacterSet", "PatientID", "ImageType", "ConvolutionKernel", "RescaleType", "BurnedInAnnotation",
+    "InstanceNumber", "AcquisitionNumber", "FrameOfReferenceUID", "LossyImageCompression",
 )  # fmt: skip
 
 
@@ -169,6 +169,7 @@ def test_nothing_that_a_header_says_is_printed_logged_or_warned(tmp_path, caplog
     caplog.set_level("DEBUG")
     make_series(tmp_path, name="CANARY{:02d}", edit=edit)
     caplog.clear()
+    recwarn.clear()
     capfd.readouterr()
     with pytest.raises(DataError) as caught:
         read(tmp_path)
