@@ -1,5 +1,6 @@
 """Makes cohorts of small CT with masks as NIfTI, cases without any source, and runs the command line."""
 
+import contextlib
 import csv
 import os
 import subprocess
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import nibabel
 import numpy as np
+from click.testing import CliRunner, Result
 
+from kerasbalance.cli.main import main as cli
 from kerasbalance.data.case import CaseOptions, CaseRequest
 from kerasbalance.data.ingest import Outcome, ingest
 from kerasbalance.data.labels import OrganRule
@@ -146,6 +149,16 @@ def run_cli(folder: Path, *words: object, **how) -> subprocess.CompletedProcess[
     command = [sys.executable, "-m", "kerasbalance.cli", *map(os.fspath, map(_text, words))]
     options = {"cwd": folder, "env": environment(folder), "timeout": 120, "capture_output": True}
     return subprocess.run(command, check=False, encoding="utf-8", errors="surrogateescape", **(options | how))
+
+
+def invoke(folder: Path, *words: object) -> Result:
+    """Run the command line in this process, in a folder that also keeps its keys; nothing unforeseen may escape."""
+    with contextlib.chdir(folder):
+        result = CliRunner().invoke(
+            cli, [os.fspath(_text(word)) for word in words], env={"XDG_CONFIG_HOME": str(folder / "config")}
+        )
+    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    return result
 
 
 def _text(word: object) -> str | os.PathLike[str]:

@@ -12,7 +12,7 @@ import click
 import pytest
 from click.testing import CliRunner
 from series_maker import make_series
-from store_maker import environment, made_pair, made_store, make_cohort, run_cli, write_nifti
+from store_maker import environment, invoke, made_pair, made_store, make_cohort, run_cli, write_nifti
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.store import SliceStore
@@ -41,15 +41,7 @@ def home(ingested, tmp_path):
 
 
 def run(folder, *words, exit_code=None):
-    """Run a command in this process, in a folder that also keeps its keys."""
-    before = os.getcwd()
-    os.chdir(folder)
-    try:
-        result = CliRunner().invoke(main, [os.fspath(w) if isinstance(w, os.PathLike) else str(w) for w in words],
-                                    env={"XDG_CONFIG_HOME": str(folder / "config")})  # fmt: skip
-    finally:
-        os.chdir(before)
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
+    result = invoke(folder, *words)
     if exit_code is not None:
         assert result.exit_code == exit_code, result.output
     return result
