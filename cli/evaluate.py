@@ -27,8 +27,7 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
 @click.command(
     "eval",
     context_settings=CONTEXT,
-    epilog="Examples:  kerasbalance eval run;  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz "
-    "--ct ct/ --label liver",
+    epilog="Example:  kerasbalance eval run",
 )
 @click.argument("run", required=False, type=_PATH)
 @click.option("--store", type=_PATH, help="Where the run's store lies now, if it was moved.")
@@ -95,7 +94,8 @@ def evaluate(
 ) -> None:
     """Evaluate RUN on its test cases, or a --prediction against a --reference in any two mask formats.
 
-    A run's tables go to its folder `eval`. Two masks need no model.
+    A run's tables go to its folder `eval`. Two masks need no model, for instance
+    `--prediction seg.dcm --reference liver.nii.gz --ct ct/ --label liver`.
 
     Dice counts the voxels of the whole case. HD95 is the larger of the two directed 95th percentiles of the
     distance between the surfaces; NSD the share of both surfaces within the tolerance of the other; ASSD their

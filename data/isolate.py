@@ -14,6 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
+from multiprocessing import forkserver
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -82,7 +83,8 @@ def run_isolated(
                 number, task = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(sender, function, task, limits), daemon=True)
-                process.start()
+                with _signals_held():
+                    process.start()
                 sender.close()
                 running[receiver] = _Running(number, process, time.monotonic() + limits.timeout_s)
             yield from _collect(running)
@@ -90,6 +92,17 @@ def run_isolated(
         for job in running.values():
             job.process.kill()
             job.process.join()
+
+
+@contextlib.contextmanager
+def _signals_held() -> Iterator[None]:
+    """Let Ctrl-C wait until a process has been handed all it needs: cut short, it would print a traceback."""
+    forkserver.ensure_running()  # before the signals are held: it would pass the mask on to all its children
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
