@@ -33,7 +33,7 @@ _OPTIONS = (
     click.option("--crop", type=int, metavar="N", help="Cut the central N x N pixels out of each slice."),
     click.option("--resize", type=int, metavar="N", help="Resample each slice to N x N pixels (after --crop)."),
     click.option("--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas: gap, "
-                 "tilt, nonaxial, single, burned-in, frame-of-reference. Recorded in the case."),
+                 "tilt, nonaxial, single, phases, burned-in, frame-of-reference. Recorded in the case."),
     click.option("--jobs", type=click.IntRange(min=1), help="Cases read at a time. Default: the usable cores."),
 )  # fmt: skip
 

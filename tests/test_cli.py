@@ -291,3 +291,10 @@ def test_slices_of_one_patient_in_two_spellings_are_counted_once_and_told(tmp_pa
     assert text.startswith("2 cases of 1 patients")
     assert "WARNING  PATIENT_SPELLING: 1 patients have identifiers of more than one spelling" in text
     assert "oe" not in text.replace("does", "")
+
+
+def test_help_names_every_relaxation():
+    from kerasbalance.data.dicom.checks import RELAXATIONS
+
+    text = " ".join(CliRunner().invoke(main, ["ingest", "--help"]).output.split())
+    assert all(f" {name}" in text for name in RELAXATIONS)
