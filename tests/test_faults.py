@@ -35,6 +35,7 @@ from kerasbalance.data.store import SliceStore, Store, verify_store
 
 CASES = 16
 SHAPE = {"slices": 4, "size": 48}
+LARGE = [pytest.mark.large, pytest.mark.timeout(7200)]
 DRIVER = Path(__file__).with_name("store_maker.py")
 
 
@@ -112,7 +113,7 @@ def run_and_kill(folder, cohort, after_s):
     return reported, alive
 
 
-@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=pytest.mark.large)])
+@pytest.mark.parametrize("kills", [5, pytest.param(50, marks=LARGE)])
 def test_a_killed_ingest_loses_nothing_and_is_completed_by_the_next(cohort, undisturbed, tmp_path, kills):
     wanted, span, _ = undisturbed
     rng = np.random.default_rng(kills)
@@ -135,7 +136,7 @@ def test_a_killed_ingest_loses_nothing_and_is_completed_by_the_next(cohort, undi
     pytest.fail(f"only {hit} of {kills} kills hit a running ingest")
 
 
-@pytest.mark.parametrize("chains", [1, pytest.param(25, marks=pytest.mark.large)])
+@pytest.mark.parametrize("chains", [1, pytest.param(25, marks=LARGE)])
 def test_chains_of_kills_and_resumptions_end_in_the_undisturbed_store(cohort, undisturbed, tmp_path, chains):
     wanted, span, _ = undisturbed
     rng = np.random.default_rng(chains)
@@ -389,7 +390,7 @@ def test_a_flipped_bit_in_each_region_is_named_and_never_read(tmp_path, region):
     assert verify_store(store).faults == {}
 
 
-@pytest.mark.parametrize("flips", [250, pytest.param(5000, marks=pytest.mark.large)])
+@pytest.mark.parametrize("flips", [250, pytest.param(5000, marks=LARGE)])
 @pytest.mark.parametrize("index", ["with the index", "without the index"])
 def test_no_random_flip_is_silent(tmp_path, flips, index):
     store, made = made_store(tmp_path, 2)

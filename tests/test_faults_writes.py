@@ -136,3 +136,32 @@ def test_a_store_that_cannot_be_made_leaves_nothing_that_stops_the_next_try(tmp_
         Store.create(folder / "store", pseudonyms)
         assert len(SliceStore(folder / "store")) == 0
     assert place > 8
+
+
+def test_everything_is_synced_before_the_next_step_relies_on_it(prepared, tmp_path, monkeypatch):
+    folder = shutil.copytree(prepared[0], tmp_path / "home")
+    entry, content = new_cases(prepared[0])[0]
+    store, steps, names = Store(folder / "store"), [], {}
+
+    def watch(name, describe):
+        original = getattr(os, name)
+
+        def call(*args, **kwargs):
+            result = original(*args, **kwargs)
+            if name == "open":
+                names[result] = os.path.basename(args[0]).split(".")[-1]
+            elif (step := describe(*args)) and steps[-1:] != [step]:
+                steps.append(step)
+            return result
+
+        monkeypatch.setattr(os, name, call)
+
+    with store.writing() as writer:
+        watch("open", None)
+        watch("write", lambda descriptor, content: f"write {names[descriptor]}")
+        watch("fsync", lambda descriptor: f"sync {names[descriptor]}")
+        watch("replace", lambda old, new: "rename")
+        writer.commit(entry, write_aside(store.aside, content))
+        steps.append("done")
+        monkeypatch.undo()
+    assert steps == ["write tmp", "sync tmp", "rename", "sync cases", "write jsonl", "sync jsonl", "done"]

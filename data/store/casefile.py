@@ -140,8 +140,9 @@ def check_case(content: memoryview | bytes) -> Entry:
 
 def _check_sealed(view: memoryview, whole: str) -> Entry:
     """Read back a file whose bytes are known to have the hash `whole`."""
+    shared = view.obj if isinstance(view.obj, bytes) else view  # a BytesIO of bytes makes no copy of them
     try:
-        with open_case(io.BytesIO(view)) as file:
+        with open_case(io.BytesIO(shared)) as file:
             facts = load_facts(str(file.attrs["facts"]))
             if not fits(file, facts):
                 raise ValueError("sizes")
