@@ -108,6 +108,7 @@ def test_whichever_call_fails_nothing_that_was_reported_is_lost(prepared, tmp_pa
         assert told in (None, "DISK_FULL" if full else "UNWRITABLE")
         store = Store(folder / "store")
         assert verify_store(store).faults == {}
+        assert store.index.read_bytes().endswith(b"\n")
         entries = store.entries()
         assert all(entries[entry.facts.key] == entry for entry in done)
         replaced = cases[1][0]
@@ -119,6 +120,17 @@ def test_whichever_call_fails_nothing_that_was_reported_is_lost(prepared, tmp_pa
         assert not list(folder.rglob("*.tmp"))
         shutil.rmtree(folder)
     assert place > 40
+
+
+def test_a_file_that_cannot_be_written_aside_leaves_nothing_there(tmp_path, monkeypatch):
+    for place in count():
+        with monkeypatch.context() as patch:
+            failing = Failing(patch, place, errno.ENOSPC, tmp_path)
+            told = told_by(write_aside, tmp_path, b"content")
+        if not failing.failed:
+            break
+        assert (told, list(tmp_path.iterdir())) == ("DISK_FULL", [])
+    assert place == 5  # statvfs, open, write, fsync, close
 
 
 @pytest.mark.parametrize("code", [errno.ENOSPC, errno.EIO], ids=errno.errorcode.get)

@@ -260,21 +260,22 @@ def test_what_a_dead_writer_left_aside_is_cleared(tmp_path):
     assert sorted(store.entries()) == sorted(made)
 
 
-def test_a_case_replaced_while_a_reader_looks_is_not_called_damaged(tmp_path, monkeypatch):
-    store, made = made_store(tmp_path, 2)
-    key = sorted(made)[0]
+def test_a_case_dropped_while_a_reader_looks_is_not_called_missing(tmp_path, monkeypatch):
+    store, made = made_store(tmp_path, 3)
+    dropped, cut, _ = sorted(made)
     files = Store._files
 
-    def replaced_meanwhile(self):
+    def dropped_meanwhile(self):
         monkeypatch.undo()
-        add_case(store, made_facts(key, (5, 16, 12)), made_arrays(7, (5, 16, 12)))
-        os.truncate(store.cases / f"{sorted(made)[1]}.h5", 10)
+        os.truncate(store.cases / f"{cut}.h5", 10)
+        with store.writing() as writer:
+            writer.drop(dropped)
         return files(self)
 
-    monkeypatch.setattr(Store, "_files", replaced_meanwhile)
+    monkeypatch.setattr(Store, "_files", dropped_meanwhile)
     found, damaged = Store(store.path).survey()
-    assert found[key].facts.slices == 5
-    assert list(damaged) == [sorted(made)[1]]
+    assert list(damaged) == [cut]
+    assert len(found) == 1
 
 
 def test_a_kill_between_a_replaced_file_and_its_line_leaves_a_sound_store(tmp_path, monkeypatch):

@@ -269,6 +269,17 @@ def forged(store, key, content):
     return replace(entry, size=len(content), sha256=digest, image_range=(0, 0), metadata_sha256=digest)
 
 
+def test_a_link_to_a_genuine_case_is_not_followed(tmp_path):
+    (tmp_path / "other.h5").write_bytes(bytes_of())
+
+    def link(file):
+        del file["image"]
+        file["image"] = h5py.ExternalLink(str(tmp_path / "other.h5"), "/image")
+
+    with pytest.raises(DataError, match="UNSAFE: an HDF5 file with a link or group"):
+        check_case(hostile(link))
+
+
 def test_a_gzip_file_under_a_case_name_is_damaged_and_not_parsed(tmp_path):
     store, pseudonyms = open_store(tmp_path)
     (store.cases / f"{pseudonyms.of('x', '')}.h5").write_bytes(gzip.compress(bytes_of()))
