@@ -14,7 +14,7 @@ import time
 from collections import deque
 from collections.abc import Callable, Generator, Iterator, Sequence
 from dataclasses import dataclass
-from multiprocessing import forkserver
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import ForkServerProcess
 from typing import Any
@@ -85,8 +85,8 @@ def run_isolated(
                 process = context.Process(target=_child, args=(sender, function, task, limits), daemon=True)
                 with _signals_held():
                     process.start()
+                    running[receiver] = _Running(number, process, time.monotonic() + limits.timeout_s)
                 sender.close()
-                running[receiver] = _Running(number, process, time.monotonic() + limits.timeout_s)
             yield from _collect(running)
     finally:
         for job in running.values():
@@ -96,8 +96,12 @@ def run_isolated(
 
 @contextlib.contextmanager
 def _signals_held() -> Iterator[None]:
-    """Let Ctrl-C wait until a process has been handed all it needs: cut short, it would print a traceback."""
-    forkserver.ensure_running()  # before the signals are held: it would pass the mask on to all its children
+    """Let Ctrl-C wait until a process has been handed all it needs and is noted, so that it is ended with the rest.
+
+    The server, started in here, and the processes that it forks inherit that these signals wait, for good: none
+    of them prints a traceback when Ctrl-C reaches the whole group.
+    """
+    resource_tracker.ensure_running()  # started later, it would let the signals through
     before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGTERM})
     try:
         yield
@@ -112,11 +116,11 @@ def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
     for receiver, job in list(running.items()):
         if receiver not in ready and job.deadline > now:
             continue
-        del running[receiver]
         result = _receive(receiver, job) if receiver in ready else _stopped("TIMEOUT", "took too long")
-        receiver.close()
         job.process.kill()
         job.process.join()
+        receiver.close()
+        del running[receiver]
         yield job.number, result
 
 

@@ -1,3 +1,4 @@
+import contextlib
 import json
 import os
 import shutil
@@ -215,6 +216,20 @@ def test_strays_among_the_cases_are_told_without_their_name(tmp_path, kind):
     assert "DOE" not in found["stray 1"]
     with store.writing():
         pass
+
+
+@pytest.mark.parametrize("name", ["store.json", "index.jsonl", "rejects.jsonl", "LOCK"])
+@pytest.mark.parametrize("kind", ["a pipe", "a folder"])
+def test_a_pipe_or_folder_in_place_of_a_file_does_not_hang(tmp_path, name, kind):
+    store, made = made_store(tmp_path, 1)
+    (store.path / name).unlink(missing_ok=True)
+    os.mkfifo(store.path / name) if kind == "a pipe" else (store.path / name).mkdir()
+    with contextlib.suppress(DataError):
+        assert sorted(SliceStore(store.path).digest)
+        assert read_rejections(store) == []
+    with contextlib.suppress(DataError), Store(store.path).writing():
+        record_rejections(store, {"k": Rejection("k", "GAP", "text")}, set())
+    assert (store.cases / f"{next(iter(made))}.h5").stat().st_size
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):

@@ -2,6 +2,7 @@
 
 import errno
 import os
+import stat
 import uuid
 from pathlib import Path
 
@@ -77,6 +78,19 @@ def write_aside(folder: Path, content: bytes | memoryview, *, reserve: bool = Tr
             raise unwritable(error, len(content), path=folder) from None
         raise
     return path
+
+
+def read_file(path: Path) -> bytes:
+    """Return a file's content; a pipe in its place does not block.
+
+    Raises:
+        OSError: it cannot be read or is no regular file.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    with os.fdopen(descriptor, "rb") as file:
+        if not stat.S_ISREG(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, "not a regular file")
+        return file.read()
 
 
 def write_all(descriptor: int, content: bytes | memoryview) -> None:

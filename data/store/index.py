@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from kerasbalance.data.store.facts import Entry, facts_from
-from kerasbalance.data.store.files import replace_file, unwritable, write_all
+from kerasbalance.data.store.faults import damaged
+from kerasbalance.data.store.files import read_file, replace_file, unwritable, write_all
 
 
 @dataclass(frozen=True)
@@ -35,11 +36,17 @@ class Index:
 
 
 def read_index(path: Path) -> Index:
-    """Read an index; a missing file gives an empty one."""
+    """Read an index; a missing file gives an empty one.
+
+    Raises:
+        DataError: it is there and cannot be read (code `DAMAGED`).
+    """
     try:
-        content = path.read_bytes()
+        content = read_file(path)
     except FileNotFoundError:
         return Index()
+    except OSError as error:
+        raise damaged(f"an index that cannot be read ({error.strerror})", path=path) from None
     entries: dict[str, Entry] = {}
     for line in content.splitlines():
         body = _body(line)

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.files import sync_folder, write_all
+from kerasbalance.data.store.files import read_file, sync_folder, write_all
 
 SECRET_BYTES = 32
 
@@ -52,7 +52,7 @@ class Pseudonyms:
         try:
             if create and not path.exists():
                 _create(path)
-            secret = path.read_bytes()
+            secret = read_file(path)
         except OSError as error:
             raise _key_error(f"a key file that cannot be used ({error.strerror})", path) from None
         if len(secret) != SECRET_BYTES:
@@ -81,7 +81,9 @@ class Pseudonyms:
         """
         line = json.dumps({"key": key, "source": str(source)}).encode()
         try:
-            descriptor = os.open(self.folder / "links.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o600)
+            descriptor = os.open(
+                self.folder / "links.jsonl", os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK, 0o600
+            )
             try:
                 size = os.fstat(descriptor).st_size
                 torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
@@ -95,7 +97,7 @@ class Pseudonyms:
     def sources(self) -> dict[str, str]:
         """Return the remembered source of each key."""
         try:
-            content = (self.folder / "links.jsonl").read_bytes()
+            content = read_file(self.folder / "links.jsonl")
         except OSError:
             return {}
         found: dict[str, str] = {}

@@ -20,7 +20,7 @@ def store_lock(path: Path) -> Iterator[None]:
             `UNWRITABLE`).
     """
     try:
-        descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        descriptor = os.open(path / "LOCK", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
     except OSError as error:
         raise unwritable(error, path=path) from None
     try:
@@ -41,7 +41,7 @@ def _lock(descriptor: int, path: Path) -> None:
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
-        holder = os.pread(descriptor, 200, 0).decode(errors="replace")
+        holder = _holder(descriptor)
         raise DataError("LOCKED", f"a store that is being written by {holder or 'another process'}",
                         "no other ingest on this store",
                         "wait until it ends; the lock frees itself") from None  # fmt: skip
@@ -49,3 +49,10 @@ def _lock(descriptor: int, path: Path) -> None:
         raise DataError("UNWRITABLE", f"a store that cannot be locked ({error.strerror})",
                         "a file system with file locks", "put the store on a local disk",
                         path=path) from None  # fmt: skip
+
+
+def _holder(descriptor: int) -> str:
+    try:
+        return os.pread(descriptor, 200, 0).decode("ascii", "replace")
+    except OSError:
+        return ""

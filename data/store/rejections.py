@@ -4,7 +4,7 @@ import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 
-from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.store import Store
 
 
@@ -26,8 +26,8 @@ class Rejection:
 def read_rejections(store: Store) -> list[Rejection]:
     """Return what the store's last ingests refused; a line that is damaged is left out."""
     try:
-        content = (store.path / "rejects.jsonl").read_bytes()
-    except FileNotFoundError:
+        content = read_file(store.path / "rejects.jsonl")
+    except OSError:
         return []
     found = []
     for line in content.splitlines():

@@ -17,7 +17,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.casefile import check_case
 from kerasbalance.data.store.facts import FORMAT_VERSION, Entry
 from kerasbalance.data.store.faults import damaged
-from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.index import Index, read_index
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
@@ -166,7 +166,7 @@ class Store:
             DataError: it cannot be read (code `DAMAGED`).
         """
         try:
-            return (self.cases / f"{key}.h5").read_bytes()
+            return read_file(self.cases / f"{key}.h5")
         except OSError as error:
             where = f"case {key[:8]}"
             raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
@@ -228,7 +228,7 @@ def _checksum(manifest: dict[str, str | int]) -> int:
 
 def _read_manifest(path: Path) -> dict[str, str | int]:
     try:
-        content = (path / "store.json").read_bytes()
+        content = read_file(path / "store.json")
     except OSError:
         raise DataError("NO_STORE", "a folder without a readable store.json", "a store made by kerasbalance ingest",
                         "name the store's folder", path=path) from None  # fmt: skip
