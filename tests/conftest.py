@@ -7,6 +7,7 @@ import shutil
 import tempfile
 
 import hypothesis
+import pytest
 
 # Without a word from the user: the first backend that is installed, as the command line does it.
 if "KERAS_BACKEND" not in os.environ:
@@ -27,3 +28,19 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_COMPILATION_CACHE_DIR"] = compiled
     os.environ["JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS"] = "0"
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
+
+
+@pytest.fixture(scope="session")
+def cohort(tmp_path_factory):
+    """A folder of small cases with a manifest."""
+    from ingest_runner import make_small_cohort
+
+    return make_small_cohort(tmp_path_factory.mktemp("cohort"))
+
+
+@pytest.fixture(scope="session")
+def undisturbed(cohort, tmp_path_factory):
+    """Digest of the store that an undisturbed ingest makes, the seconds that its cases took, and its folder."""
+    from ingest_runner import run_undisturbed
+
+    return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), cohort)

@@ -21,6 +21,10 @@ from kerasbalance.data.store.casefile import CaseArrays, build_case
 from kerasbalance.data.store.files import write_aside
 
 ROOT = Path(__file__).parents[1]
+
+# Worker processes look for the package anew, from whatever folder a test is in.
+os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
+
 LIVER = (OrganRule("liver", (1,)),)
 SECRET = bytes(range(32))
 LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])

@@ -152,7 +152,7 @@ def sleep(seconds):
 
 def test_a_task_that_takes_too_long_is_stopped_and_the_others_go_on():
     list(run_isolated(sleep, [0], jobs=1, limits=LIMITS))  # the server has started
-    limits = Limits(timeout_s=6, memory_bytes=4 * 2**30)
+    limits = Limits(timeout_s=4, memory_bytes=4 * 2**30)
     start = time.monotonic()
     found = dict(run_isolated(sleep, [600, 0, 0.1, 600], jobs=2, limits=limits))
     assert found[1] == 0

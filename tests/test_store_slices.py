@@ -183,7 +183,7 @@ def _read_in_child(source, refs, queue):
     queue.put([part.copy() for part in source.read(refs)])
 
 
-@pytest.mark.parametrize("method", ["spawn", "forkserver", "fork"])
+@pytest.mark.parametrize("method", ["spawn", "fork"])
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_store_is_read_in_other_processes(made, method):
     store, x, _ = made
