@@ -156,7 +156,7 @@ def test_no_clock_time_zone_or_umask_matters(cohort, undisturbed, tmp_path):
         os.utime(path, (0, 0))
     home = {"HOME": str(tmp_path / "nobody"), "LANG": "C", "LC_ALL": "C"}
     how = environment(tmp_path) | {"TZ": "Pacific/Kiritimati"} | home
-    _, told = cli(tmp_path, data, env=how, preexec_fn=lambda: os.umask(0)).communicate()
+    _, told = cli(tmp_path, data, env=how, umask=0).communicate()
     assert (told, digest(tmp_path)) == ("", undisturbed[0])
     modes = {path.stat().st_mode & 0o777 for path in (tmp_path / "store").rglob("*")}
     assert modes == {0o700, 0o600}

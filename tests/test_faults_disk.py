@@ -67,8 +67,12 @@ def test_a_full_disk_keeps_what_was_done_and_the_next_ingest_completes(
 )
 def test_a_limit_on_file_sizes_is_a_full_disk(cohort, undisturbed, tmp_path, limit_kib):
     # 1 KiB: not even store.json fits beside the lock; 16 and 18 KiB: cases fit or not, the index does not.
-    limit = (limit_kib * 1024, limit_kib * 1024)
-    child = cli(tmp_path, cohort, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (limit_kib * 1024, hard))  # the child inherits it
+    try:
+        child = cli(tmp_path, cohort)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
     _, told = child.communicate()
     assert child.returncode == 1
     assert re.fullmatch(r"Error: DISK_FULL: .*\n", told), told

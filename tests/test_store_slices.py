@@ -184,6 +184,7 @@ def _read_in_child(source, refs, queue):
 
 
 @pytest.mark.parametrize("method", ["spawn", "fork"])
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")  # JAX says so of any fork
 @pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_store_is_read_in_other_processes(made, method):
     store, x, _ = made
@@ -198,6 +199,8 @@ def test_a_store_is_read_in_other_processes(made, method):
     np.testing.assert_array_equal(got[..., 0], x[[5, 9]])
 
 
+@pytest.mark.filterwarnings("ignore:os.fork:RuntimeWarning")
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
 def test_a_store_whose_lock_was_held_at_the_fork_is_read_in_the_child(made):
     store, x, _ = made
     readers = Readers(store._readers._folder, store._readers._entries)
