@@ -25,6 +25,8 @@ if TYPE_CHECKING:
     from kerasbalance.evaluation import evaluate_slices as evaluate_slices
     from kerasbalance.evaluation import keep_largest_component as keep_largest_component
     from kerasbalance.evaluation import summarise_cases as summarise_cases
+    from kerasbalance.hard_losses import DiceFocalLoss as DiceFocalLoss
+    from kerasbalance.hard_losses import DiceTopKLoss as DiceTopKLoss
     from kerasbalance.index import Index as Index
     from kerasbalance.loop import fit as fit
     from kerasbalance.losses import DiceLoss as DiceLoss
@@ -32,8 +34,10 @@ if TYPE_CHECKING:
     from kerasbalance.metrics import DiceScore as DiceScore
     from kerasbalance.mining import ScheduledMining as ScheduledMining
     from kerasbalance.result import MiningResult as MiningResult
+    from kerasbalance.rules import at_random as at_random
     from kerasbalance.rules import below as below
     from kerasbalance.rules import below_worst_case as below_worst_case
+    from kerasbalance.rules import everything as everything
     from kerasbalance.rules import lowest as lowest
     from kerasbalance.sampler import HardSliceSampler as HardSliceSampler
     from kerasbalance.schedules import PolyDecay as PolyDecay
@@ -52,8 +56,10 @@ _MODULE_OF: dict[str, str] = {
     "CheckpointError": "kerasbalance.errors",
     "CheckpointWarning": "kerasbalance.errors",
     "CheckpointWriteError": "kerasbalance.errors",
+    "DiceFocalLoss": "kerasbalance.hard_losses",
     "DiceLoss": "kerasbalance.losses",
     "DiceScore": "kerasbalance.metrics",
+    "DiceTopKLoss": "kerasbalance.hard_losses",
     "HardSliceSampler": "kerasbalance.sampler",
     "Index": "kerasbalance.index",
     "IndexedDataset": "kerasbalance.dataset",
@@ -65,12 +71,14 @@ _MODULE_OF: dict[str, str] = {
     "ScheduledMining": "kerasbalance.mining",
     "SliceScores": "kerasbalance.counts",
     "Source": "kerasbalance.source",
+    "at_random": "kerasbalance.rules",
     "below": "kerasbalance.rules",
     "below_worst_case": "kerasbalance.rules",
     "dice_from_counts": "kerasbalance.counts",
     "dice_loss": "kerasbalance.losses",
     "evaluate_case": "kerasbalance.evaluation",
     "evaluate_slices": "kerasbalance.evaluation",
+    "everything": "kerasbalance.rules",
     "fit": "kerasbalance.loop",
     "keep_largest_component": "kerasbalance.evaluation",
     "lowest": "kerasbalance.rules",

@@ -41,7 +41,8 @@ def fit(
     `dataset.steps_per_epoch` steps; the last window may be shorter. On a CPU a run that was killed at any
     moment and resumed ends with the same bits as one that was not: weights, optimizer, index, history,
     results. Resume needs the same model, dataset, callbacks and backend as the first call; `iterations` may
-    grow. `CSVLogger` needs `append=True` to go on in its file.
+    grow, and `ScheduledMining` that is not due before the checkpoint may be added behind the others, so that
+    several trainings can branch off one. `CSVLogger` needs `append=True` to go on in its file.
 
     Args:
         model: a compiled Keras model.

@@ -15,6 +15,8 @@ Scores = NDArray[np.float64]
 Mask = NDArray[np.bool_]
 
 NO_REFS: Refs = np.zeros(0, np.int64)
+_RANDOM_RULE = 1
+"""Marks the draw of `at_random` among those of the same seed."""
 
 
 class Rule(Protocol):
@@ -87,6 +89,37 @@ class BelowWorstCase:
         return f"BelowWorstCase({len(np.unique(self.cases))} cases, {len(self.reference)} slices)"
 
 
+@dataclass(frozen=True)
+class Everything:
+    """See `everything`."""
+
+    reference: Refs = field(default_factory=lambda: NO_REFS, repr=False, compare=False)
+
+    def select(self, scores: Scores, reference: SliceScores | None) -> tuple[Mask, float]:
+        """Select all."""
+        return np.ones(len(scores), bool), math.nan
+
+
+@dataclass(frozen=True)
+class AtRandom:
+    """See `at_random`."""
+
+    rule: Rule
+    seed: int
+
+    @property
+    def reference(self) -> Refs:
+        """What the other rule asks for."""
+        return self.rule.reference
+
+    def select(self, scores: Scores, reference: SliceScores | None) -> tuple[Mask, float]:
+        """Select any slices, as many as the other rule does."""
+        count = int(self.rule.select(scores, reference)[0].sum())
+        mask = np.zeros(len(scores), bool)
+        mask[np.random.default_rng((self.seed, _RANDOM_RULE)).permutation(len(scores))[:count]] = True
+        return mask, math.nan
+
+
 def below(threshold: float) -> Rule:
     """Call every slice hard whose score lies under a fixed threshold; the paper's rule, with 0.923.
 
@@ -139,6 +172,34 @@ def below_worst_case(refs: ArrayLike, cases: ArrayLike) -> Rule:
             )
         )
     return BelowWorstCase(reference, names)
+
+
+def everything() -> Rule:
+    """Call every slice hard, perfect ones too: all candidates join, the upper bound of what mining can add."""
+    return Everything()
+
+
+def at_random(rule: Rule, seed: int = 0) -> Rule:
+    """Draw as many slices as another rule would choose, whatever their score: the control for that rule.
+
+    What mining gains over this is due to *which* slices were added; what this gains over training without them
+    is due to more data alone. Perfect slices may be drawn. There is no threshold (NaN).
+
+    Args:
+        rule: says how many.
+        seed: of the draw, >= 0; the same seed and number of candidates give the same order of preference.
+
+    Raises:
+        ValueError: if the seed is negative.
+
+    Example:
+        >>> mask, _ = at_random(lowest(0.5), seed=1).select(np.array([0.1, 0.9, 0.2, 0.8]), None)
+        >>> int(mask.sum())
+        2
+    """
+    if seed < 0:
+        raise ValueError(explain(f"seed={seed!r}", "a whole number >= 0", "change it"))
+    return AtRandom(rule, seed)
 
 
 def _share(name: str, value: float) -> float:

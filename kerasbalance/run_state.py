@@ -64,7 +64,7 @@ class RunState:
         info, arrays = checkpoint.info, checkpoint.arrays
         model_state.restore(self.model, arrays, info["names"])
         self.dataset.load_state(under("dataset", arrays))
-        for number, miner in enumerate(self.miners):
+        for number, miner in enumerate(self.miners[: info["settings"]["mining callbacks"]]):
             miner.load_state(under(f"mining/{number}", arrays))
         self.callbacks.iteration = info["iteration"]
         self._restore_history(checkpoint)
@@ -94,6 +94,8 @@ class RunState:
     def check(self, checkpoint: Checkpoint) -> None:
         """Refuse a checkpoint of another run, with a CheckpointError."""
         mine, saved = self.settings(), checkpoint.info["settings"]
+        if self._added_later(saved["mining callbacks"], checkpoint.info["iteration"]):
+            mine["mining callbacks"] = saved["mining callbacks"]
         differing = {key: [mine[key], saved.get(key)] for key in mine if mine[key] != saved.get(key)}
         if differing or checkpoint.info["iteration"] > self.callbacks.total:
             raise CheckpointError(
@@ -103,6 +105,11 @@ class RunState:
                     "call fit as in the run that is resumed, or start another in a new run_dir",
                 )
             )
+
+    def _added_later(self, saved: int, iteration: int) -> bool:
+        """Say whether the mining callbacks beyond those saved all begin at or after an iteration."""
+        due = [miner.next_iteration() for miner in self.miners[saved:]]
+        return saved <= len(self.miners) and all(at is not None and at >= iteration for at in due)
 
     def _restore_history(self, checkpoint: Checkpoint) -> None:
         history = self.callbacks.history

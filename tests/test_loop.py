@@ -209,6 +209,22 @@ def test_a_run_may_be_made_longer(tmp_path):
     assert equal(run(total=30, run_dir=tmp_path, resume=True), run(total=30))
 
 
+def test_trainings_branch_off_one_that_ended_before_they_mine(unbroken, tmp_path):
+    model, dataset, _ = training()
+    kb.fit(model, dataset, 15, run_dir=tmp_path, validation_data=arrays(4, seed=9), verbose=0)
+    assert equal(run(run_dir=tmp_path, resume=True), unbroken)
+    model, dataset, _ = training()
+    with pytest.raises(kb.CheckpointError, match="mining callbacks"):  # fewer than were saved
+        kb.fit(model, dataset, 30, run_dir=tmp_path, resume=True, verbose=0)
+
+
+def test_mining_that_was_due_before_the_checkpoint_cannot_be_added(tmp_path):
+    model, dataset, mining = training(iterations=14)
+    kb.fit(model, dataset, 15, run_dir=tmp_path, verbose=0)
+    with pytest.raises(kb.CheckpointError, match="mining callbacks"):
+        kb.fit(model, dataset, 22, callbacks=[mining], run_dir=tmp_path, resume=True, verbose=0)
+
+
 def test_early_stopping_counts_on_after_a_resume_and_ends_the_run(tmp_path):
     def patience():
         return keras.callbacks.EarlyStopping(

@@ -72,3 +72,28 @@ def test_a_rule_says_what_it_is():
     assert repr(kb.below(0.923)) == "Below(value=0.923)"
     assert repr(kb.lowest(0.15)) == "Lowest(share=0.15)"
     assert repr(kb.below_worst_case([1, 2], ["a", "b"])) == "BelowWorstCase(2 cases, 2 slices)"
+
+
+def test_everything_chooses_perfect_slices_too():
+    assert chosen(kb.everything())[0] == [0, 1, 2, 3, 4, 5]
+
+
+def test_at_random_chooses_as_many_as_its_rule_and_is_blind_to_the_scores():
+    first, threshold = chosen(kb.at_random(kb.lowest(0.5), seed=4))
+    again, _ = chosen(kb.at_random(kb.lowest(0.5), seed=4), SCORES[::-1])
+    assert len(first) == 3
+    assert first == again
+    assert np.isnan(threshold)
+
+
+def test_at_random_chooses_every_slice_equally_often():
+    counts = np.zeros(len(SCORES))
+    for seed in range(600):
+        counts[chosen(kb.at_random(kb.below(0.6), seed=seed))[0]] += 1
+    assert counts.sum() == 3 * 600
+    assert counts.min() > 240  # 300 expected, standard deviation 12
+
+
+def test_at_random_refuses_a_negative_seed():
+    with pytest.raises(ValueError, match="seed=-1"):
+        kb.at_random(kb.below(0.5), seed=-1)
