@@ -11,6 +11,7 @@ from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
 
 if TYPE_CHECKING:
     from kerasbalance.data.runs.train import Run, TrainResult
+    from kerasbalance.result import MiningResult
 
 _OPTIONS = (
     click.option("--organ", "organs", multiple=True, help="What to segment; may be repeated. Needed for a new run."),
@@ -22,8 +23,12 @@ _OPTIONS = (
     click.option("--batch-size", type=int, help="Slices a step."),
     click.option("--learning-rate", type=float, help="At the beginning; it decays polynomially to 0."),
     click.option("--momentum", type=float, help="Of SGD."),
-    click.option("--mining/--no-mining", default=None, help="Whether hard slices of part A are added."),
-    click.option("--mine-at", type=float, help="Share of the iterations after which part A is scored."),
+    click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
+    click.option("--strategy", type=click.Choice(["mined", "mined-all", "weighted", "add-all", "random"]),
+                 help="Once slices are scored: add the hard ones of A; repeat the hard ones of all the data; draw by "
+                 "1 - score; add all of A; or add as many random ones of A (the control). Default: mined."),
+    click.option("--loss", type=click.Choice(["dice", "dice+focal", "dice+topk"]), help="Default: dice."),
+    click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
     click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
     click.option("--flips", help="Forms of the slices, separated by commas: none, horizontal, vertical, both."),
     click.option("--ratio", type=float, help="Selection ratio: share of the training cases that is part B."),
@@ -78,7 +83,7 @@ def train(
     click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
     _show_split(run)
     result = _train(run, tensorboard)
-    _show_result(result)
+    _show_result(result, run.options.strategy)
 
 
 def _backend_of(out: Path) -> str:
@@ -88,12 +93,18 @@ def _backend_of(out: Path) -> str:
 
 
 def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, Any]) -> "Run":
-    from kerasbalance.data.runs.options import PRESETS, TrainOptions
+    from kerasbalance.data.runs.options import ON_ALL, PRESETS, TrainOptions
     from kerasbalance.data.runs.train import Run
 
     if store is None:
         raise click.UsageError("a new run needs STORE")
     preset = PRESETS[given.pop("preset")]
+    if given.pop("no_mining"):
+        if given["strategy"] is not None:
+            raise click.UsageError("--no-mining and --strategy contradict each other: leave one out")
+        given["strategy"] = "none"
+    if given["strategy"] in ON_ALL and given["ratio"] is None:
+        given["ratio"] = 1.0
     stated = {name: value for name, value in _plain(given).items() if value is not None}
     if not stated.get("organs"):
         raise click.UsageError("a new run needs --organ")
@@ -166,10 +177,19 @@ def _bar_callback(bar: Any, run: "Run") -> Any:
     return Progress()
 
 
-def _show_result(result: "TrainResult") -> None:
+def _show_result(result: "TrainResult", strategy: str) -> None:
     click.echo(f"loss of the last window {result.loss:.4f}")
     if result.mining is not None:
-        mining = result.mining
-        click.echo(f"mined {int(mining.hard.sum())} hard slices of {len(mining)} candidates "
-                   f"(Dice up to {mining.threshold:.3f}) at iteration {mining.iteration}")  # fmt: skip
+        click.echo(_mined(result.mining, strategy))
     click.echo(f"next: kerasbalance eval {result.folder.path}")
+
+
+def _mined(mining: "MiningResult", strategy: str) -> str:
+    at = f"at iteration {mining.iteration}"
+    if not mining.hard.any():
+        return f"scored {len(mining)} slices {at}" + (
+            ", drawn by 1 - score since" if mining.copies.any() else ""
+        )
+    kind = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "all"}[strategy]
+    worst = f"Dice up to {mining.score[mining.hard].max():.3f}"
+    return f"added {int(mining.hard.sum())} {kind} slices of {len(mining)} candidates ({worst}) {at}"

@@ -49,7 +49,9 @@ class Contents:
 
     @property
     def threshold(self) -> float:
-        """The score below which slices were hard: the rule's own, or the highest that was chosen."""
+        """The score below which slices were hard: the rule's own, or the highest that was chosen; else NaN."""
+        if self.record.options.strategy not in ("mined", "mined-all"):
+            return math.nan
         name, _, value = self.record.options.rule.partition(":")
         if name == "below":
             return float(value)

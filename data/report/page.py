@@ -125,8 +125,9 @@ class _Report:
             tiles.append((mean, f"case Dice of the {organ.organ}, mean ± SD of {dice.count} test cases"))
             tiles.append((tables.number(dice.minimum, 3), f"the worst case of the {organ.organ}"))
         mining = self.contents.mining
-        if mining is not None and len(mining):
-            tiles.append((f"{int(mining.hard.sum()):,}", f"hard slices of {len(mining):,} candidates"))
+        if mining is not None and mining.hard.any():
+            kind = prose.CHOSEN[self.run.options.strategy]
+            tiles.append((f"{int(mining.hard.sum()):,}", f"{kind} slices of {len(mining):,} candidates"))
         cells = [f'<div class="tile"><b>{b}</b><span>{html.escape(t)}</span></div>' for b, t in tiles]
         return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
 
@@ -176,10 +177,10 @@ class _Report:
         histogram = figures.score_histogram(
             table.score[~perfect], table.hard[~perfect], self.contents.threshold
         )
-        caption = (f"Scores of part A. Not drawn: {int(perfect.sum()):,} slices that do not show the organ and were "
-                   "left empty; their score is 1.")  # fmt: skip
+        caption = (f"Scores of the candidates. Not drawn: {int(perfect.sum()):,} slices that do not show the organ and "
+                   "were left empty; their score is 1.")  # fmt: skip
         charts = [self.figure("scores", histogram, caption)]
-        if table.hard.any():
+        if self.run.options.strategy in ("mined", "mined-all") and table.hard.any():
             charts += [
                 self.figure(f"hard-by-{name}", figures.share_bars(count(table), title), caption)
                 for name, title, count, caption in _GROUPS
@@ -189,7 +190,7 @@ class _Report:
     def _not_mined(self) -> str:
         if self.run.options.mining:
             return missing("Part A has not been scored yet.", "kerasbalance train --resume --out RUN")
-        return missing("This run trained without mining.", "kerasbalance train STORE --out RUN --mining")
+        return missing("This run trained without mining.", "kerasbalance train STORE --out RUN --organ ORGAN")
 
     def gallery(self) -> str:
         """Return the hardest slices with contours."""

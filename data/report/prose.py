@@ -7,8 +7,11 @@ import numpy as np
 from kerasbalance.data.report.contents import Contents
 from kerasbalance.data.report.hardness import Share, by_area, by_case, by_position
 from kerasbalance.data.report.tables import number
+from kerasbalance.data.runs.options import ON_ALL
 
 NETWORKS = {"unet": "U-Net", "fcn": "fully convolutional network (FCN-8s)"}
+CHOSEN = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "added"}
+"""What the slices are that a strategy added."""
 LIMITS = (
     "This page shows one run: which slices were hard, and how good the model became. It does not show whether mining "
     "helped: another seed alone moves the mean Dice by a tenth of a point to a few tenths, and the worst case by more. "
@@ -43,10 +46,19 @@ def _mining(contents: Contents) -> str:
     if table is None or not len(table):
         return ""
     hard, cases = int(table.hard.sum()), len(np.unique(table.case))
+    whose = f"its own {cases} cases" if options.strategy in ON_ALL else f"{cases} other cases (part A)"
+    scored = f"After {options.mine_iteration:,} iterations it scored the {len(table):,} slices of {whose}; "
+    share, threshold = 100 * hard / len(table), number(table.threshold, 3)
+    worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold})"
     return (
-        f"After {options.mine_iteration:,} iterations it scored the {len(table):,} slices of {cases} other "
-        f"cases (part A); the {hard:,} on which it did worst ({100 * hard / len(table):.0f} %, Dice up to "
-        f"{number(table.threshold, 3)}) joined the training."
+        scored
+        + {
+            "mined": f"{worst} joined the training.",
+            "mined-all": f"{worst} were trained on once more in each pass.",
+            "random": f"{hard:,} random ones of them joined the training, as many as mining would have added.",
+            "add-all": "all of them joined the training.",
+            "weighted": "each was drawn in proportion to 1 - score from then on.",
+        }[options.strategy]
     )
 
 
@@ -63,7 +75,11 @@ def _results(contents: Contents) -> str:
 def hard_slices(contents: Contents) -> str:
     """Return one paragraph on who the hard slices are."""
     table = contents.mining
-    if table is None or not table.hard.any():
+    if (
+        table is None
+        or not table.hard.any()
+        or contents.record.options.strategy not in ("mined", "mined-all")
+    ):
         return ""
     half = len(by_case(table)) // 2 or 1
     hard, total = int(table.hard.sum()), len(table)

@@ -13,6 +13,7 @@ from kerasbalance.checkpoint import CheckpointFolder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.options import TrainOptions
 from kerasbalance.errors import CheckpointError
+from kerasbalance.hard_losses import DiceFocalLoss, DiceTopKLoss
 from kerasbalance.losses import DiceLoss
 from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.schedules import PolyDecay
@@ -55,9 +56,10 @@ def _own_model(options: TrainOptions, shape: tuple[int, int, int]) -> Any:
 
 
 def compile_model(model: Any, options: TrainOptions) -> None:
-    """Compile for training: SGD with polynomial decay and the Dice loss."""
+    """Compile for training: SGD with polynomial decay and the run's loss."""
     rate = PolyDecay(options.learning_rate, options.iterations, power=options.power)
-    model.compile(keras.optimizers.SGD(rate, momentum=options.momentum), loss=DiceLoss())
+    loss = {"dice": DiceLoss, "dice+focal": DiceFocalLoss, "dice+topk": DiceTopKLoss}[options.loss]
+    model.compile(keras.optimizers.SGD(rate, momentum=options.momentum), loss=loss())
 
 
 def load_model(options: TrainOptions, plane: tuple[int, int], checkpoint: Path) -> Any:

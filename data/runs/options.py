@@ -9,6 +9,12 @@ from kerasbalance.data.errors import DataError
 
 MODELS = ("unet", "fcn")
 FLIPS = ("none", "horizontal", "vertical", "both")
+STRATEGIES = ("none", "mined", "random", "add-all", "mined-all", "weighted")
+"""What happens when the slices have been scored: nothing, the hard ones of part A join, as many random ones join,
+all of A join, the hard ones of B are added once more, or B is drawn in proportion to 1 - score."""
+ON_ALL = ("mined-all", "weighted")
+"""Strategies that need no part A; with a selection ratio of 1 part B is all the data."""
+LOSSES = ("dice", "dice+focal", "dice+topk")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -27,8 +33,9 @@ class TrainOptions:
         learning_rate: at the beginning.
         momentum: of SGD.
         power: of the polynomial decay to 0.
-        mining: whether hard slices of part A are added.
-        mine_at: the share of the iterations after which A is scored.
+        strategy: what scoring the slices leads to, one of `STRATEGIES`.
+        loss: one of `LOSSES`.
+        mine_at: the share of the iterations after which slices are scored.
         rule: "below:SCORE" or "lowest:SHARE", see `kerasbalance.below` and `kerasbalance.lowest`.
         flips: forms in which slices are trained on, beginning with "none": those of part B all along, those of
             the hard slices from mining on.
@@ -52,7 +59,8 @@ class TrainOptions:
     learning_rate: float = 0.1
     momentum: float = 0.9
     power: float = 0.9
-    mining: bool = True
+    strategy: str = "mined"
+    loss: str = "dice"
     mine_at: float = 0.5
     rule: str = "lowest:0.15"
     flips: tuple[str, ...] = ("none",)
@@ -74,6 +82,8 @@ class TrainOptions:
             "batch_size": (self.batch_size >= 1, "1 or more"),
             "learning_rate": (self.learning_rate > 0, "above 0"),
             "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
+            "strategy": (self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
+            "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             "mine_at": (0 < self.mine_at < 1, "between 0 and 1"),
             "rule": (
                 re.fullmatch(r"(below|lowest):[0-9.]+", self.rule) is not None,
@@ -93,9 +103,15 @@ class TrainOptions:
                 raise usage(
                     f"{name} {getattr(self, name)!r}", expected, f"correct --{name.replace('_', '-')}"
                 )
-        if self.mining and self.ratio == 1:
-            raise usage("mining with ratio 1, which leaves no candidates", "a ratio below 1, or no mining",
-                        "pass --ratio 0.5 or --no-mining")  # fmt: skip
+        if self.strategy not in ("none", *ON_ALL) and self.ratio == 1:
+            raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
+                        "a ratio below 1, no mining, or mining in all the data",
+                        "pass --ratio 0.5, --no-mining or --strategy mined-all")  # fmt: skip
+
+    @property
+    def mining(self) -> bool:
+        """Whether slices are scored at all."""
+        return self.strategy != "none"
 
     @property
     def num_classes(self) -> int:

@@ -35,8 +35,16 @@ class SplitRow:
     positive: int
 
 
-def split_store(store: SliceStore, options: TrainOptions) -> tuple[SplitRow, ...]:
+def split_store(
+    store: SliceStore, options: TrainOptions, *, test_seed: int | None = None
+) -> tuple[SplitRow, ...]:
     """Split the cases that annotate the run's organs, by patient, stratified and seeded.
+
+    Args:
+        store: the cases.
+        options: organs, shares and seed.
+        test_seed: of the choice of the test cases, where they shall be the same for several seeds; the run's own
+            seed by default.
 
     Raises:
         DataError: too few cases or patients for the parts that were asked for (code `SPLIT`).
@@ -47,7 +55,8 @@ def split_store(store: SliceStore, options: TrainOptions) -> tuple[SplitRow, ...
     rows = [SplitRow(c.key, c.patient, "", c.slices, _positive(c, options.organs)) for c in cases]
     parts: dict[str, str] = {}
     try:
-        rest = _take(split_cases, rows, options.test_share, options.seed, TEST, parts)
+        first = options.seed if test_seed is None else test_seed
+        rest = _take(split_cases, rows, options.test_share, first, TEST, parts)
         if options.validation_share:
             share = options.validation_share / (1 - options.test_share)
             rest = _take(split_cases, rest, share, options.seed + 1, VALIDATION, parts)

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 import kerasbalance as kb
+from kerasbalance.checkpoint import CheckpointFolder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.exclude import read_exclusions
 from kerasbalance.data.runs.folder import RunFolder, RunRecord, installed_versions
@@ -44,7 +45,7 @@ class TrainResult:
         folder: where it lies.
         rows: the split.
         loss: mean loss of the last window.
-        mining: the table of the mined slices, None without mining.
+        mining: the table of the scored slices, None without mining.
     """
 
     folder: RunFolder
@@ -77,7 +78,15 @@ class Run:
         self.options = record.options
 
     @classmethod
-    def create(cls, store_path: Path, out: Path, options: TrainOptions, exclude: Path | None = None) -> "Run":
+    def create(
+        cls,
+        store_path: Path,
+        out: Path,
+        options: TrainOptions,
+        exclude: Path | None = None,
+        *,
+        test_seed: int | None = None,
+    ) -> "Run":
         """Split the store and write down what will be done.
 
         Args:
@@ -85,6 +94,7 @@ class Run:
             out: the run's folder; new, or one in which no training began.
             options: what to do.
             exclude: a list of slices that are not trained on, see `read_exclusions`.
+            test_seed: see `split_store`.
 
         Raises:
             DataError: the store or the options do not allow it, or `out` holds a run (code `RUN_EXISTS`).
@@ -95,7 +105,7 @@ class Run:
                             "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
         store = SliceStore(store_path)
         source = store.source(options.organs)
-        rows = split_store(store, options)
+        rows = split_store(store, options, test_seed=test_seed)
         store = SliceStore(store_path, keys={row.case for row in rows})
         if exclude is not None:
             read_exclusions(exclude, store)
@@ -153,6 +163,40 @@ class Run:
         """Return images and labels of the run's organs, padded to what the network takes."""
         return PaddedSource(self.store.source(self.options.organs))
 
+    @property
+    def window(self) -> int:
+        """Iterations a window."""
+        return max(1, math.ceil(self.options.iterations / WINDOWS))
+
+    @property
+    def trunk_iterations(self) -> int:
+        """Iterations up to the end of the last window before mining: what runs can share that differ after it."""
+        return self.options.mine_iteration // self.window * self.window
+
+    def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
+        """Train up to `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
+
+        Raises:
+            DataError, kerasbalance.Interrupted, kerasbalance.NonFiniteError: as `train`.
+        """
+        model, dataset, _ = self._parts()
+        self._fit(model, dataset, self.trunk_iterations, callbacks)
+
+    def branch(self, trunk: "Run") -> "Run":
+        """Take over the newest checkpoint of a trunk, so that `train` goes on from there.
+
+        Args:
+            trunk: a run of the same options but for the strategy, after its `train_trunk`.
+
+        Returns:
+            This run, to be resumed.
+        """
+        with CheckpointFolder(trunk.folder.path / "checkpoint") as folder:
+            newest = folder.load()
+        with CheckpointFolder(self.folder.path / "checkpoint") as folder:
+            folder.save(newest.arrays, newest.info)
+        return Run(self.folder, self.record, self.rows, self.store, resumed=True)
+
     def train(self, callbacks: Sequence[Any] = (), verbose: int = 0) -> TrainResult:
         """Train to the end, or from the last checkpoint to the end.
 
@@ -165,47 +209,69 @@ class Run:
             kerasbalance.Interrupted: after SIGTERM or Ctrl-C; the run can be resumed.
             kerasbalance.NonFiniteError: the training diverged.
         """
+        model, dataset, mining = self._parts()
+        if mining is not None:
+            callbacks = [mining, *callbacks]
+        history = self._fit(model, dataset, self.options.iterations, callbacks, verbose)
+        result = mining.results[-1] if mining is not None and mining.results else None
+        self._write_history(history)
+        if result is not None:
+            table = SliceTable.of(self.store, self.options.organs, result)
+            replace_file(self.folder.slices_file, table.to_csv())
+        _save_model(model, self.folder.model_file)
+        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
+
+    def _parts(self) -> tuple[Any, kb.IndexedDataset, kb.ScheduledMining | None]:
+        """Build the compiled model, the dataset, and the mining callback where there is one."""
         options, source = self.options, self.source()
         if keras.config.backend() != self.record.backend:
             raise DataError("BACKEND", f"the backend {keras.config.backend()}", f"{self.record.backend}, which "
                             "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
         model = build_model(options, source.plane)
         compile_model(model, options)
-        window = max(1, math.ceil(options.iterations / WINDOWS))
-        sampler, mining = self._mining(source, window)
-        dataset = sampler if mining is None else mining.dataset
+        sampler = self._sampler()
+        dataset = kb.IndexedDataset(
+            source,
+            sampler.index,
+            batch_size=options.batch_size,
+            steps_per_epoch=self.window,
+            seed=options.seed,
+        )
+        if not options.mining:
+            return model, dataset, None
+        at = options.mine_iteration
+        return model, dataset, kb.ScheduledMining(dataset, sampler, at=at, batch_size=options.batch_size)
+
+    def _fit(
+        self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
+    ) -> Any:
         log = keras.callbacks.CSVLogger(self.folder.history_file, append=self.resumed)
-        history = kb.fit(
+        return kb.fit(
             model,
             dataset,
-            options.iterations,
-            callbacks=[*([mining] if mining else []), log, *callbacks],
+            iterations,
+            callbacks=[*callbacks, log],
             run_dir=self.folder.path,
             resume=self.resumed,
-            validation_data=self._validation(source),
+            validation_data=self._validation(self.source()),
             verbose=verbose,
         )
-        result = mining.results[-1] if mining is not None and mining.results else None
-        self._write_history(history)
-        if result is not None:
-            table = SliceTable.of(self.store, options.organs, result)
-            replace_file(self.folder.slices_file, table.to_csv())
-        _save_model(model, self.folder.model_file)
-        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
 
-    def _mining(self, source: PaddedSource, window: int) -> Any:
+    def _sampler(self) -> Any:
+        """Return what decides which slices are trained on, before and after scoring."""
         options = self.options
-        base, candidates = self.refs(PART_B), self.refs(PART_A)
-        settings = {"batch_size": options.batch_size, "steps_per_epoch": window, "seed": options.seed}
-        if not options.mining:
-            index = kb.HardSliceSampler(base, base, kb.below(0), base_flips=options.flips).index
-            return kb.IndexedDataset(source, index, **settings), None
-        sampler = kb.HardSliceSampler(
-            base, candidates, parse_rule(options.rule), flips=options.flips, base_flips=options.flips
-        )
-        dataset = kb.IndexedDataset(source, sampler.index, **settings)
-        return sampler, kb.ScheduledMining(
-            dataset, sampler, at=options.mine_iteration, batch_size=options.batch_size
+        base, rule = self.refs(PART_B), parse_rule(options.rule)
+        if options.strategy == "weighted":
+            return kb.ProportionalSampler(base)
+        if options.strategy in ("none", "mined-all"):
+            return kb.mine_on_top(base, rule, flips=options.flips, base_flips=options.flips)
+        rules = {"mined": rule, "random": kb.at_random(rule, options.seed), "add-all": kb.everything()}
+        return kb.HardSliceSampler(
+            base,
+            self.refs(PART_A),
+            rules[options.strategy],
+            flips=options.flips,
+            base_flips=options.flips,
         )
 
     def _validation(self, source: PaddedSource) -> Any:

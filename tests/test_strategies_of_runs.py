@@ -1,0 +1,131 @@
+"""What a run does with the scores of its slices, and runs that branch off a common trunk."""
+
+import dataclasses
+
+import made_runs
+import numpy as np
+import pytest
+from click.testing import CliRunner
+
+from kerasbalance.checkpoint import CheckpointFolder
+from kerasbalance.cli.main import main
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.report.contents import read_contents
+from kerasbalance.data.report.prose import summary
+from kerasbalance.data.runs.options import TrainOptions
+from kerasbalance.data.runs.slice_table import SliceTable
+from kerasbalance.data.runs.train import WINDOWS, Run
+
+OPTIONS = TrainOptions(
+    organs=(made_runs.ORGAN,), model="made_runs:tiny_model", iterations=20, batch_size=8, learning_rate=0.5
+)
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("strategies")
+    made_runs.made_store(folder / "store", [made_runs.made_stack(seed) for seed in range(8)])
+    return folder / "store"
+
+
+def trained(store, out, **options):
+    run = Run.create(store, out, dataclasses.replace(OPTIONS, **options))
+    return run, run.train()
+
+
+def index_of(run):
+    """What was drawn from at the end: refs and weights."""
+    with CheckpointFolder(run.folder.path / "checkpoint") as folder:
+        arrays = folder.load().arrays
+    return arrays["dataset/refs"], arrays.get("dataset/weights")
+
+
+def final_weights(run):
+    with CheckpointFolder(run.folder.path / "checkpoint") as folder:
+        return {name: a.tobytes() for name, a in folder.load().arrays.items() if name.startswith("model/")}
+
+
+def test_random_adds_as_many_slices_of_a_as_mining_does_but_others(store, tmp_path):
+    mined, random = (trained(store, tmp_path / name, strategy=name)[0] for name in ("mined", "random"))
+    tables = [SliceTable.read(run.folder.slices_file) for run in (mined, random)]
+    assert tables[0].ref.tolist() == tables[1].ref.tolist()
+    assert tables[0].score.tolist() == tables[1].score.tolist()  # the same model up to there
+    assert tables[0].hard.sum() == tables[1].hard.sum() > 0
+    assert tables[0].hard.tolist() != tables[1].hard.tolist()
+    assert len(index_of(mined)[0]) == len(index_of(random)[0])
+
+
+def test_add_all_adds_all_of_a(store, tmp_path):
+    run, _ = trained(store, tmp_path / "run", strategy="add-all")
+    assert sorted(index_of(run)[0]) == sorted(run.refs("A", "B"))
+
+
+def test_mining_in_all_the_data_repeats_the_hard_slices(store, tmp_path):
+    run, result = trained(store, tmp_path / "run", strategy="mined-all", ratio=1.0)
+    refs, _ = index_of(run)
+    everything, hard = run.refs("B"), result.mining.ref[result.mining.hard]
+    assert len(run.refs("A")) == 0
+    assert sorted(refs) == sorted([*everything, *hard])
+
+
+def test_weighted_draws_by_what_is_missing_to_a_perfect_score(store, tmp_path):
+    run, result = trained(store, tmp_path / "run", strategy="weighted", ratio=1.0)
+    np.testing.assert_allclose(index_of(run)[1], 1 - result.mining.score + 0.05)
+
+
+@pytest.mark.parametrize("loss", ["dice+focal", "dice+topk"])
+def test_a_run_trains_with_another_loss(store, tmp_path, loss):
+    run, result = trained(store, tmp_path / "run", strategy="none", loss=loss)
+    assert 0 < result.loss < 3
+    assert result.mining is None
+    assert run.options.loss == loss
+
+
+@pytest.mark.parametrize("strategy", ["none", "mined", "random"])
+def test_a_run_that_branches_off_a_trunk_ends_as_one_that_was_trained_at_one_go(store, tmp_path, strategy):
+    trunk = Run.create(store, tmp_path / "trunk", dataclasses.replace(OPTIONS, strategy="none"))
+    trunk.train_trunk()
+    branch = Run.create(store, tmp_path / "branch", dataclasses.replace(OPTIONS, strategy=strategy)).branch(
+        trunk
+    )
+    branch.train()
+    whole, _ = trained(store, tmp_path / "whole", strategy=strategy)
+    assert final_weights(branch) == final_weights(whole)
+    assert branch.folder.history_file.read_bytes() == whole.folder.history_file.read_bytes()
+    if strategy != "none":
+        assert branch.folder.slices_file.read_bytes() == whole.folder.slices_file.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("strategy", "words"),
+    [
+        ("mined", "on which it did worst"),
+        ("random", "random ones of them joined the training, as many as mining"),
+        ("add-all", "all of them joined"),
+        ("mined-all", "of its own 6 cases"),
+        ("weighted", "drawn in proportion to 1 - score"),
+    ],
+)
+def test_the_report_says_what_became_of_the_scores(store, tmp_path, strategy, words):
+    ratio = 1.0 if strategy in ("mined-all", "weighted") else 0.5
+    run, _ = trained(store, tmp_path / "run", strategy=strategy, ratio=ratio)
+    assert words in summary(read_contents(run.folder, WINDOWS))
+
+
+def test_strategies_of_one_seed_test_on_the_same_cases_whatever_the_seed(store, tmp_path):
+    runs = [
+        Run.create(store, tmp_path / str(seed), dataclasses.replace(OPTIONS, seed=seed), test_seed=7)
+        for seed in range(3)
+    ]
+    test = [{row.case for row in run.rows if row.part == "test"} for run in runs]
+    assert test[0] == test[1] == test[2]
+    assert len({frozenset(row.case for row in run.rows if row.part == "A") for run in runs}) > 1
+
+
+def test_contradictions_are_refused(store, tmp_path):
+    with pytest.raises(DataError, match="no candidates"):
+        dataclasses.replace(OPTIONS, strategy="random", ratio=1.0)
+    words = ["train", str(store), "--out", str(tmp_path / "r"), "--organ", made_runs.ORGAN]
+    result = CliRunner().invoke(main, [*words, "--no-mining", "--strategy", "random"])
+    assert result.exit_code == 2
+    assert "contradict" in result.output
