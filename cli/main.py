@@ -12,6 +12,7 @@ from kerasbalance.cli.mine import mine
 from kerasbalance.cli.phantom import phantom
 from kerasbalance.cli.predict import predict
 from kerasbalance.cli.report import report
+from kerasbalance.cli.study import study
 from kerasbalance.cli.train import train
 
 
@@ -24,5 +25,5 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, train, mine, evaluate, report, predict, phantom, demo):
+for _command in (inspect, ingest, info, verify, train, mine, evaluate, report, predict, study, phantom, demo):
     main.add_command(_command)

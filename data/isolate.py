@@ -83,7 +83,7 @@ def run_isolated(
                 number, task = waiting.popleft()
                 receiver, sender = context.Pipe(duplex=False)
                 process = context.Process(target=_child, args=(sender, function, task, limits), daemon=True)
-                with _signals_held():
+                with signals_held():
                     process.start()
                     running[receiver] = _Running(number, process, time.monotonic() + limits.timeout_s)
                 sender.close()
@@ -95,7 +95,7 @@ def run_isolated(
 
 
 @contextlib.contextmanager
-def _signals_held() -> Iterator[None]:
+def signals_held() -> Iterator[None]:
     """Let Ctrl-C wait until a process has been handed all it needs and is noted, so that it is ended with the rest.
 
     The server, started in here, and the processes that it forks inherit that these signals wait, for good: none
@@ -140,7 +140,7 @@ def _stopped(code: str, what: str) -> DataError:
 def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits: Limits) -> None:
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)  # they may reach the whole group; the parent decides
-    threading.Thread(target=_die_with_parent, daemon=True).start()
+    threading.Thread(target=die_with_parent, daemon=True).start()
     _silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -175,7 +175,8 @@ def _unexpected(error: Exception) -> DataError:
                      "a file that can be read, or a clear refusal", "please report this line")  # fmt: skip
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Wait for the parent process to end, however it does, and end this one then; meant for a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:
         wait([parent.sentinel])

@@ -1,5 +1,6 @@
 """The charts of the report: pure functions from numbers to the bytes of a PNG, the same for the same numbers."""
 
+import importlib.util
 import io
 import math
 from collections.abc import Sequence
@@ -22,6 +23,11 @@ HARD, BASE, LINE, SECOND = "#c2570c", "#a8b1bd", "#334155", "#0f766e"
 DOTS_PER_INCH = 200
 SIZE = (5.2, 2.9)
 TEXT, SMALL = 9.0, 8.5
+
+
+def can_draw() -> bool:
+    """Say whether matplotlib is installed."""
+    return importlib.util.find_spec("matplotlib") is not None
 
 
 def new_figure(size: tuple[float, float] = SIZE, *, constrained: bool = True) -> "Figure":
@@ -116,6 +122,48 @@ def share_bars(shares: Sequence[Share], heading: str) -> bytes:
     axes.set_xlabel("%", loc="left")
     axes.legend(loc="upper right", bbox_to_anchor=(1, -0.32 / figure.get_figheight()), ncols=2, frameon=False,
                 fontsize=SMALL, labelcolor=INK)  # fmt: skip
+    return to_png(figure)
+
+
+def strips(groups: Sequence[tuple[str, Curve]]) -> bytes:
+    """Draw scores as strips, one a group: each case, and the mean of each seed.
+
+    Args:
+        groups: name and scores `(seeds, cases)`.
+    """
+    figure, axes = _chart("case Dice", "", size=(SIZE[0], max(SIZE[1], 0.8 + 0.42 * len(groups))))
+    place = np.arange(len(groups))[::-1]
+    for at, (_, scores) in zip(place.tolist(), groups, strict=True):
+        cases, seeds = scores.mean(axis=0), scores.mean(axis=1)
+        jitter = 0.28 * np.sin(
+            np.arange(len(cases)) * 2.4
+        )  # spread, and the same for the same case in every strip
+        axes.scatter(cases, at + jitter, s=9, color=BASE, linewidths=0, zorder=2)
+        axes.scatter(
+            seeds, np.full(len(seeds), at), s=30, color=HARD, edgecolors="white", linewidths=0.6, zorder=3
+        )
+    axes.set_yticks(place, [name for name, _ in groups])
+    axes.set_ylim(-0.6, len(groups) - 0.4)
+    axes.grid(visible=False, axis="y")
+    return to_png(figure)
+
+
+def intervals(rows: Sequence[tuple[str, float, float, float]], label: str) -> bytes:
+    """Draw differences with their intervals, and where 0 is.
+
+    Args:
+        rows: name, difference, lower and upper end; NaN ends where there is no interval.
+        label: of the axis.
+    """
+    figure, axes = _chart(label, "", size=(SIZE[0], max(SIZE[1], 0.8 + 0.28 * len(rows))))
+    place = np.arange(len(rows))[::-1]
+    axes.axvline(0, color=INK, linewidth=0.9)
+    for at, (_, found, low, high) in zip(place.tolist(), rows, strict=True):
+        axes.plot([low, high], [at, at], color=LINE, linewidth=1.6, solid_capstyle="round")
+        axes.scatter([found], [at], s=24, color=HARD, zorder=3)
+    axes.set_yticks(place, [name for name, *_ in rows])
+    axes.set_ylim(-0.6, len(rows) - 0.4)
+    axes.grid(visible=False, axis="y")
     return to_png(figure)
 
 

@@ -16,8 +16,9 @@ from kerasbalance.data.report.style import CSS, SCRIPT
 from kerasbalance.data.report.surfaces import surface_pair
 from kerasbalance.data.report.views import case_views, slice_pictures
 from kerasbalance.data.runs.model import Segmenter
+from kerasbalance.data.runs.options import WINDOWS
 from kerasbalance.data.runs.predict import load_segmenter
-from kerasbalance.data.runs.train import WINDOWS, Run
+from kerasbalance.data.runs.train import Run
 from kerasbalance.data.store.files import replace_file
 
 Progress = Callable[[str], None]

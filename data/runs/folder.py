@@ -66,6 +66,17 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
+    def diverged_file(self) -> Path:
+        """`diverged.json`: why a run of a study could not be trained to its end."""
+        return self.path / "diverged.json"
+
+    @property
+    def saved_iteration(self) -> int:
+        """Iterations at the newest checkpoint, by its name; 0 without one."""
+        names = [entry.name for entry in (self.path / "checkpoint").glob("0*-iteration-*")]
+        return int(max(names).rpartition("-")[2]) if names else 0
+
+    @property
     def eval_folder(self) -> Path:
         """`eval/`: tables of the evaluation."""
         return self.path / "eval"

@@ -1,6 +1,7 @@
 """What a training run is told, and the named presets."""
 
 import dataclasses
+import math
 import re
 from dataclasses import dataclass, field
 from typing import Any
@@ -15,6 +16,8 @@ all of A join, the hard ones of B are added once more, or B is drawn in proporti
 ON_ALL = ("mined-all", "weighted")
 """Strategies that need no part A; with a selection ratio of 1 part B is all the data."""
 LOSSES = ("dice", "dice+focal", "dice+topk")
+WINDOWS = 100
+"""A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -122,6 +125,16 @@ class TrainOptions:
     def mine_iteration(self) -> int:
         """The iteration at which part A is scored."""
         return min(max(round(self.mine_at * self.iterations), 1), self.iterations - 1)
+
+    @property
+    def window(self) -> int:
+        """Iterations a window."""
+        return max(1, math.ceil(self.iterations / WINDOWS))
+
+    @property
+    def trunk_iterations(self) -> int:
+        """Iterations up to the end of the last window before mining: what runs can share that differ after it."""
+        return self.mine_iteration // self.window * self.window
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

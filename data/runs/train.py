@@ -2,7 +2,6 @@
 
 import csv
 import io
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,9 +31,6 @@ from kerasbalance.data.runs.split import (
 )
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
-
-WINDOWS = 100
-"""A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
 
 
 @dataclass(frozen=True)
@@ -163,24 +159,14 @@ class Run:
         """Return images and labels of the run's organs, padded to what the network takes."""
         return PaddedSource(self.store.source(self.options.organs))
 
-    @property
-    def window(self) -> int:
-        """Iterations a window."""
-        return max(1, math.ceil(self.options.iterations / WINDOWS))
-
-    @property
-    def trunk_iterations(self) -> int:
-        """Iterations up to the end of the last window before mining: what runs can share that differ after it."""
-        return self.options.mine_iteration // self.window * self.window
-
     def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
-        """Train up to `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
+        """Train up to the options' `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
 
         Raises:
             DataError, kerasbalance.Interrupted, kerasbalance.NonFiniteError: as `train`.
         """
         model, dataset, _ = self._parts()
-        self._fit(model, dataset, self.trunk_iterations, callbacks)
+        self._fit(model, dataset, self.options.trunk_iterations, callbacks)
 
     def branch(self, trunk: "Run") -> "Run":
         """Take over the newest checkpoint of a trunk, so that `train` goes on from there.
@@ -234,7 +220,7 @@ class Run:
             source,
             sampler.index,
             batch_size=options.batch_size,
-            steps_per_epoch=self.window,
+            steps_per_epoch=options.window,
             seed=options.seed,
         )
         if not options.mining:

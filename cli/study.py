@@ -1,0 +1,206 @@
+"""`kerasbalance study`: the paper's tables with controls, over seeds, and what they show."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.common import (
+    CONTEXT,
+    PARTLY,
+    Interrupted,
+    json_option,
+    print_json,
+    progress,
+    reports_errors,
+    store_argument,
+    table,
+)
+
+if TYPE_CHECKING:
+    from kerasbalance.data.studies.options import StudyOptions, StudyRecord
+    from kerasbalance.data.studies.results import GroupResults
+    from kerasbalance.data.studies.study import Estimate
+
+_ARMS = "all,0.8,0.5,0.3,0.2,mined,random"
+_TRAINING = (
+    click.option("--iterations", type=int, help="Optimizer steps of every run."),
+    click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
+    click.option("--batch-size", type=int, help="Slices a step."),
+    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.01."),
+    click.option("--momentum", type=float, help="Of SGD."),
+    click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
+    click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
+    click.option("--flips", help="Forms of the slices, separated by commas: none, horizontal, vertical, both."),
+    click.option("--test-share", type=float, help="Share of the cases kept for evaluation."),
+    click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16."),
+)  # fmt: skip
+
+
+def _training_options(command: Any) -> Any:
+    for option in reversed(_TRAINING):
+        command = option(command)
+    return command
+
+
+@click.command(
+    context_settings=CONTEXT,
+    epilog="Example:  kerasbalance study store --out study --organs liver --arms all,0.5,random,mined --seeds 5",
+)
+@store_argument
+@click.option(
+    "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The study's folder."
+)
+@click.option("--organs", default="liver", show_default=True, help="Separated by commas.")
+@click.option(
+    "--models", default="unet", show_default=True, help="unet, fcn, package.module:function; with commas."
+)
+@click.option("--arms", default=_ARMS, show_default=True,
+              help="Ways to train: all, a selection ratio such as 0.5, mined, random, add-all, mined-all, weighted, "
+              "focal, topk.")  # fmt: skip
+@click.option("--seeds", type=int, default=5, show_default=True, help="How many; fewer than 5 show nothing.")
+@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at a time.")
+@click.option("--dry-run", is_flag=True, help="Say what it will take, and train nothing.")
+@_training_options
+@json_option
+@backend_option
+@reports_errors
+def study(
+    store: Path,
+    out: Path,
+    organs: str,
+    models: str,
+    arms: str,
+    seeds: int,
+    jobs: int,
+    dry_run: bool,
+    as_json: bool,
+    backend: str | None,
+    show_paths: bool,
+    **given: Any,
+) -> None:
+    """Train STORE in several ways at equal cost, over several seeds, and say what differs and what does not.
+
+    All runs have the same iterations and the same test cases; those of a seed share their training up to the moment at
+    which they part. Run the same command again after any interruption; organs, models, arms and seeds may be added.
+    Writes study.html, study.md, results.json and tables as CSV into the study's folder, and each run into runs/.
+    """
+    backend = choose_backend(backend)
+    from kerasbalance.data.store import SliceStore
+    from kerasbalance.data.studies.options import open_record
+    from kerasbalance.data.studies.page import write_study
+    from kerasbalance.data.studies.results import read_results
+    from kerasbalance.data.studies.study import check_room, check_store, estimate
+    from kerasbalance.data.studies.workers import threads_for
+
+    options = _options(_list(organs), _list(models), _list(arms), seeds, given)
+    opened = SliceStore(store)
+    record = open_record(
+        out,
+        options,
+        store=str(store.absolute()),
+        store_digest=opened.digest,
+        backend=backend,
+        threads=threads_for(jobs),
+    )
+    check_store(opened, record)
+    needed = estimate(out, record, jobs)
+    _show_estimate(needed, record, jobs)
+    check_room(out, needed)
+    if dry_run:
+        return
+    _train(out, record, jobs, needed)
+    groups = read_results(out, record)
+    page = write_study(out, record, groups)
+    if as_json:
+        from kerasbalance.data.studies.tables import plain
+
+        print_json(plain(groups))
+    else:
+        _show(groups)
+        click.echo(f"\nwrote {page}")
+    if any(group.diverged for group in groups):
+        raise SystemExit(PARTLY)
+
+
+def _list(text: str) -> tuple[str, ...]:
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+def _options(
+    organs: tuple[str, ...], models: tuple[str, ...], arms: tuple[str, ...], seeds: int, given: dict[str, Any]
+) -> "StudyOptions":
+    from kerasbalance.data.runs.options import TrainOptions
+    from kerasbalance.data.studies.options import StudyOptions
+
+    stated = {name: value for name, value in given.items() if value is not None}
+    if "flips" in stated:
+        stated["flips"] = _list(stated["flips"])
+    rate, rates = _rates(stated.pop("learning_rate", ""))
+    if rate is not None:
+        stated["learning_rate"] = rate
+    return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
+
+
+def _rates(text: str) -> tuple[float | None, dict[str, float]]:
+    """Read "0.1" or "unet=0.1,fcn=0.01"."""
+    try:
+        if "=" not in text:
+            return (float(text) if text else None), {}
+        pairs = [part.rpartition("=") for part in _list(text)]
+        return None, {model: float(rate) for model, _, rate in pairs}
+    except ValueError:
+        raise click.UsageError(
+            f"--learning-rate {text}: expected a number, or one for each network such as unet=0.1,fcn=0.01"
+        ) from None
+
+
+def _show_estimate(needed: "Estimate", record: "StudyRecord", jobs: int) -> None:
+    click.echo(
+        f"backend {record.backend}, {jobs} {'process' if jobs == 1 else 'processes'} on {record.threads} "
+        f"{'core' if record.threads == 1 else 'cores'} each", err=True
+    )  # fmt: skip
+    if not needed.runs:
+        click.echo("every run is done", err=True)
+        return
+    click.echo(
+        f"{needed.runs} runs to go, {needed.iterations:,} iterations: about {_duration(needed.seconds)} of training "
+        f"here, with scoring and evaluation on top; {needed.disk_bytes / 2**30:.1f} GiB of disk, "
+        f"{needed.memory_bytes / 2**30:.1f} GiB of memory", err=True
+    )  # fmt: skip
+
+
+def _duration(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> None:
+    from kerasbalance.data.studies.study import train_study
+
+    with progress(needed.iterations, "Study") as bar:
+
+        def show(iterations: int, run: str) -> None:
+            if run:
+                bar.label = run
+            bar.update(iterations)
+
+        try:
+            train_study(out, record, jobs, show)
+        except Interrupted as interruption:
+            message = "\ninterrupted; what was trained is saved, run the same command again to go on"
+            raise Interrupted(interruption.code, message) from None
+
+
+def _show(groups: "tuple[GroupResults, ...]") -> None:
+    from kerasbalance.data.studies.tables import HEADERS, cells
+    from kerasbalance.data.studies.verdict import CAUTION, comparisons, sentences
+
+    for group in groups:
+        click.secho(f"\n{group.organ}, {group.model}", bold=True)
+        click.echo(table(HEADERS, [cells(row) for row in group.rows]))
+        for sentence in sentences(group):
+            click.echo(f"* {sentence}")
+    click.echo(f"\n{comparisons(groups)} comparisons were made. {CAUTION}")
