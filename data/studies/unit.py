@@ -14,7 +14,7 @@ from kerasbalance.data.runs.train import Run
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.studies.arms import Arm
 from kerasbalance.data.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
-from kerasbalance.data.studies.study import is_done, trunk_folder
+from kerasbalance.data.studies.study import has_begun, is_done, trunk_folder
 from kerasbalance.errors import NonFiniteError
 
 Report = Callable[[str, Any], None]
@@ -37,12 +37,13 @@ def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> N
     """
     place = unit_folder(folder, unit)
     missing = [arm for arm in unit.arms if not is_done(place / arm.name)]
+    shared = len(missing) > 1 or has_begun(trunk_folder(folder, unit))
     trunk = None
     for arm in missing:
         keras.backend.clear_session()
         run = _open(record, unit, arm, place / arm.name)
         try:
-            if not run.resumed:
+            if shared and not run.resumed:
                 trunk = trunk or _trained_trunk(folder, record, unit, report)
                 run = run.branch(trunk)
             run.train([_Counter(report, run)])
@@ -64,7 +65,7 @@ def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report
 
 def _open(record: StudyRecord, unit: Unit, arm: Arm, out: Path) -> Run:
     """Open a run that has begun, or make a new one."""
-    if any((out / "checkpoint").glob("0*")):
+    if has_begun(out):
         return Run.open(out, Path(record.store))
     options = record.options.train_options(unit, arm)
     return Run.create(Path(record.store), out, options, test_seed=TEST_SEED)
