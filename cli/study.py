@@ -28,7 +28,7 @@ _TRAINING = (
     click.option("--iterations", type=int, help="Optimizer steps of every run."),
     click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
     click.option("--batch-size", type=int, help="Slices a step."),
-    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.01."),
+    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.005."),
     click.option("--momentum", type=float, help="Of SGD."),
     click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
     click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
@@ -137,19 +137,16 @@ def _options(
     stated = {name: value for name, value in given.items() if value is not None}
     if "flips" in stated:
         stated["flips"] = _list(stated["flips"])
-    rate, rates = _rates(stated.pop("learning_rate", ""))
-    if rate is not None:
-        stated["learning_rate"] = rate
+    rates = _rates(stated.pop("learning_rate", ""), models)
     return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
 
 
-def _rates(text: str) -> tuple[float | None, dict[str, float]]:
-    """Read "0.1" or "unet=0.1,fcn=0.01"."""
+def _rates(text: str, models: tuple[str, ...]) -> dict[str, float]:
+    """Read "0.1", for all networks, or "unet=0.1,fcn=0.01"."""
     try:
         if "=" not in text:
-            return (float(text) if text else None), {}
-        pairs = [part.rpartition("=") for part in _list(text)]
-        return None, {model: float(rate) for model, _, rate in pairs}
+            return {model: float(text) for model in models} if text else {}
+        return {model: float(rate) for model, _, rate in (part.rpartition("=") for part in _list(text))}
     except ValueError:
         raise click.UsageError(
             f"--learning-rate {text}: expected a number, or one for each network such as unet=0.1,fcn=0.01"

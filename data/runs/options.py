@@ -15,6 +15,11 @@ STRATEGIES = ("none", "mined", "random", "add-all", "mined-all", "weighted")
 all of A join, the hard ones of B are added once more, or B is drawn in proportion to 1 - score."""
 ON_ALL = ("mined-all", "weighted")
 """Strategies that need no part A; with a selection ratio of 1 part B is all the data."""
+RATES = {"unet": 0.1, "fcn": 0.005}
+"""Learning rates, with momentum 0.9, at which the networks learn from scratch; FCN-8s, without batch normalisation,
+does not survive the U-Net's."""
+OWN_RATE = 0.01
+"""For a network of the user's own."""
 LOSSES = ("dice", "dice+focal", "dice+topk")
 WINDOWS = 100
 """A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
@@ -33,7 +38,7 @@ class TrainOptions:
         window_hu: the HU window of the model's first layer; for "unet" and "fcn".
         iterations: optimizer steps in all.
         batch_size: slices a step.
-        learning_rate: at the beginning.
+        learning_rate: at the beginning; left out, the network's of `RATES`, or `OWN_RATE`.
         momentum: of SGD.
         power: of the polynomial decay to 0.
         strategy: what scoring the slices leads to, one of `STRATEGIES`.
@@ -59,7 +64,7 @@ class TrainOptions:
     window_hu: tuple[float, float] = (-150.0, 250.0)
     iterations: int = 4_000
     batch_size: int = 16
-    learning_rate: float = 0.1
+    learning_rate: float = field(default=None)  # type: ignore[assignment]  # a number from __post_init__ on
     momentum: float = 0.9
     power: float = 0.9
     strategy: str = "mined"
@@ -74,6 +79,8 @@ class TrainOptions:
     precision: str = "float32"
 
     def __post_init__(self) -> None:
+        if self.learning_rate is None:
+            object.__setattr__(self, "learning_rate", RATES.get(self.model, OWN_RATE))
         checks = {
             "organs": (len(set(self.organs)) == len(self.organs) > 0, "at least one organ, each once"),
             "model": (

@@ -11,7 +11,7 @@ from typing import Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.folder import installed_versions
-from kerasbalance.data.runs.options import TrainOptions, usage
+from kerasbalance.data.runs.options import OWN_RATE, RATES, TrainOptions, usage
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.studies.arms import Arm, parse_arm
 
@@ -52,7 +52,7 @@ class StudyOptions:
         arms: what is compared, by name.
         seeds: how many seeds, from 0.
         base: what all runs share; organ, model, ratio, strategy, loss and seed are replaced.
-        rates: learning rate by model, where it differs from `base`.
+        rates: learning rate by model; where it is left out, that of `train`.
 
     Raises:
         DataError: a value is out of range or stands twice (code `USAGE`).
@@ -67,9 +67,16 @@ class StudyOptions:
 
     def __post_init__(self) -> None:
         neutral = dataclasses.replace(
-            self.base, organs=("any",), model="unet", ratio=0.5, strategy="mined", loss="dice", seed=0
-        )
+            self.base, organs=("any",), model="unet", ratio=0.5, strategy="mined", loss="dice", seed=0,
+            learning_rate=RATES["unet"],
+        )  # fmt: skip
         object.__setattr__(self, "base", neutral)
+        strangers = [model for model in self.rates if model not in self.models]
+        if strangers:
+            raise usage(f"a learning rate for {', '.join(strangers)}", f"models {', '.join(self.models)}",
+                        "correct --learning-rate")  # fmt: skip
+        rates = {model: self.rates.get(model, RATES.get(model, OWN_RATE)) for model in self.models}
+        object.__setattr__(self, "rates", rates)
         object.__setattr__(self, "arms", tuple(parse_arm(arm).name for arm in self.arms))
         for name in ("organs", "models", "arms"):
             values = getattr(self, name)
@@ -81,9 +88,6 @@ class StudyOptions:
             raise usage(f"seeds {self.seeds}", "1 or more", "correct --seeds")
         if self.base.validation_share:
             raise usage("a share of validation cases", "none in a study", "leave it out")
-        if set(self.rates) - set(self.models):
-            raise usage(f"a learning rate for {', '.join(self.rates)}", f"models {', '.join(self.models)}",
-                        "correct --learning-rate")  # fmt: skip
         for unit in self.units():
             for arm in unit.arms:
                 self.train_options(unit, arm)
@@ -108,7 +112,7 @@ class StudyOptions:
             ratio=arm.ratio,
             strategy=arm.strategy,
             loss=arm.loss,
-            learning_rate=self.rates.get(unit.model, self.base.learning_rate),
+            learning_rate=self.rates[unit.model],
         )
 
     def to_json(self) -> dict[str, Any]:

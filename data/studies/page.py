@@ -100,7 +100,7 @@ def _figure(folder: Path, name: str, png: bytes, caption: str) -> str:
 
 def _settings(record: StudyRecord) -> str:
     options = record.options
-    hidden = ("organs", "model", "ratio", "strategy", "loss", "seed", "validation_share")
+    hidden = ("organs", "model", "ratio", "strategy", "loss", "seed", "validation_share", "learning_rate")
     rows = [
         [name.replace("_", " "), _plain(value)]
         for name, value in options.base.to_json().items()
