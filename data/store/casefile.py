@@ -13,6 +13,7 @@ from dataclasses import dataclass, replace
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.case_hdf5 import create_case, fits, image_range, open_case
@@ -50,7 +51,7 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
         DataError: what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
     """
     image, mask = np.ascontiguousarray(arrays.image, "<i2"), np.ascontiguousarray(arrays.mask, "u1")
-    crc = np.array([[zlib.crc32(i), zlib.crc32(m)] for i, m in zip(image, mask, strict=True)], "<u4")
+    crc = np.array([[zlib_ng.crc32(i), zlib_ng.crc32(m)] for i, m in zip(image, mask, strict=True)], "<u4")
     positive = count_positive(mask, len(facts.organs))
     tables = (crc, arrays.depth_mm.astype("<f8"), positive)
     facts = replace(
@@ -71,7 +72,7 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
             file["uids"] = list(arrays.uids)
     whole = append_seal(buffer)
     content = buffer.getbuffer()
-    return _check_sealed(content, whole), content
+    return _check_sealed(content, whole, buffer), content
 
 
 def append_seal(buffer: io.BytesIO) -> str:
@@ -124,7 +125,7 @@ def _digest(facts: tuple[object, ...], checksums: NDArray[np.uint32]) -> str:
 def _tables_crc(*tables: NDArray[np.generic]) -> int:
     crc = 0
     for table in tables:
-        crc = zlib.crc32(table.tobytes(), crc)
+        crc = zlib_ng.crc32(table.tobytes(), crc)
     return crc
 
 
@@ -135,14 +136,15 @@ def check_case(content: memoryview | bytes) -> Entry:
         DataError: it is not a case or some byte of it is wrong (codes `DAMAGED`, `UNSAFE`).
     """
     view = memoryview(content)
-    return _check_sealed(view, _check_seal(view))
+    whole = _check_seal(view)
+    # A BytesIO of bytes makes no copy of them.
+    return _check_sealed(view, whole, io.BytesIO(view.obj if isinstance(view.obj, bytes) else view))
 
 
-def _check_sealed(view: memoryview, whole: str) -> Entry:
-    """Read back a file whose bytes are known to have the hash `whole`."""
-    shared = view.obj if isinstance(view.obj, bytes) else view  # a BytesIO of bytes makes no copy of them
+def _check_sealed(view: memoryview, whole: str, source: io.BytesIO) -> Entry:
+    """Read back a file whose bytes, in `view` and in `source`, are known to have the hash `whole`."""
     try:
-        with open_case(io.BytesIO(shared)) as file:
+        with open_case(source) as file:
             facts = load_facts(str(file.attrs["facts"]))
             if not fits(file, facts):
                 raise ValueError("sizes")
@@ -174,5 +176,5 @@ def _check_arrays(file: h5py.File, facts: CaseFacts, images: memoryview) -> None
     size = len(images) // facts.slices
     for number in range(facts.slices):
         image = images[number * size : (number + 1) * size] if size else file["image"][number]
-        if [zlib.crc32(image), zlib.crc32(file["mask"][number])] != crc[number].tolist():
+        if [zlib_ng.crc32(image), zlib_ng.crc32(file["mask"][number])] != crc[number].tolist():
             raise ValueError("slice")

@@ -10,7 +10,6 @@ import mmap
 import os
 import resource
 import threading
-import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.case_hdf5 import chunk_table, fits, open_case
@@ -110,7 +110,7 @@ class CaseReader:
         """
         plane = self._image(number)
         if not self._checked[number]:
-            if zlib.crc32(np.ascontiguousarray(plane).data) != self._crc[number, 0]:
+            if zlib_ng.crc32(np.ascontiguousarray(plane).data) != self._crc[number, 0]:
                 raise self._damaged("a slice with changed pixels", f"slice {number + 1} of ")
             self._checked[number] = True
         return plane
@@ -132,9 +132,9 @@ class CaseReader:
         offset, size = self._masks[number].tolist()
         pixels, opened = self._plane[0] * self._plane[1], self.map
         try:
-            plain = zlib.decompress(memoryview(opened)[offset : offset + size], bufsize=pixels)
+            plain = zlib_ng.decompress(memoryview(opened)[offset : offset + size], bufsize=pixels)
             return np.frombuffer(plain, np.uint8, pixels).reshape(self._plane)
-        except (zlib.error, ValueError):
+        except (zlib_ng.error, ValueError):  # type: ignore[misc]  # untyped
             raise self._damaged("a mask that cannot be unpacked", f"slice {number + 1} of ") from None
 
     def _through_hdf5(self, name: str, number: int) -> NDArray[Any]:

@@ -233,6 +233,9 @@ class StoreSource:
         if not present.any():
             return
         labels = reader.mask(position)[turn]
+        if len(self.organs) == 1:
+            np.equal(labels, columns[0] + 1, out=y.view(np.bool_))
+            return
         for value, (column, found) in enumerate(zip(columns, present.tolist(), strict=True), 1):
             if found:
                 y |= (labels == column + 1).view(np.uint8) * np.uint8(value)
