@@ -4,7 +4,7 @@ import warnings
 from collections.abc import Callable
 
 import numpy as np
-from measure import take_turns
+from measure import Row, peer, take_turns
 
 from kerasbalance.evaluation import CaseMetrics, evaluate_case
 
@@ -32,8 +32,8 @@ def scatter(mask: np.ndarray) -> np.ndarray:
     return mask ^ (np.random.default_rng(0).random(mask.shape, np.float32) < 5e-4)
 
 
-def run(slices: int = 200, size: int = 512, repeats: int = 5) -> list[tuple[str, float, str]]:
-    """Return rows of (name, ratio, meaning); refuse to compare speeds where MONAI's values are others."""
+def run(slices: int = 200, size: int = 512, repeats: int = 5) -> list[Row]:
+    """Return the figures; refuse to compare speeds where MONAI's values are others."""
     prediction, reference = make_masks(slices, size)
     rows = []
     for name, mask in (("smooth", prediction), ("scattered false positives", scatter(prediction))):
@@ -41,9 +41,7 @@ def run(slices: int = 200, size: int = 512, repeats: int = 5) -> list[tuple[str,
     return rows
 
 
-def _compare(
-    label: str, prediction: np.ndarray, reference: np.ndarray, repeats: int
-) -> list[tuple[str, float, str]]:
+def _compare(label: str, prediction: np.ndarray, reference: np.ndarray, repeats: int) -> list[Row]:
     def ours() -> CaseMetrics:
         return evaluate_case(prediction, reference, SPACING)
 
@@ -58,26 +56,29 @@ def _compare(
             )
         spent = take_turns({"ours": ours, **peers}, repeats)
     own = spent.pop("ours")
-    unit = f"CPU seconds / ours ({own:.2f} s)"
-    return [(f"{peer}: Dice, HD95, NSD, ASSD of {label}", cost / own, unit) for peer, cost in spent.items()]
+    unit = f"times as fast ({own:.2f} CPU s)"
+    return [
+        Row(cost / own, f"evaluate: {label}, against {name}", unit, ">= 5" if name == "MONAI" else "")
+        for name, cost in spent.items()
+    ]
 
 
 def _peers(prediction: np.ndarray, reference: np.ndarray) -> dict[str, Callable[[], list[float]]]:
     peers: dict[str, Callable[[], list[float]]] = {}
-    try:
+    with peer("monai"):
         import monai.metrics
         import torch
 
         pair = [torch.from_numpy(mask)[None, None] for mask in (prediction, reference)]
         peers["MONAI"] = lambda: _monai(monai.metrics, pair)
-    except ImportError:
-        print("MONAI is not installed: left out")
-    try:
+    with peer("surface-distance"):
         import surface_distance
 
         peers["surface-distance"] = lambda: _deepmind(surface_distance, prediction, reference)
-    except ImportError:
-        print("surface-distance is not installed: left out")
+    with peer("medpy"):
+        from medpy.metric import binary
+
+        peers["medpy (HD95 only)"] = lambda: [binary.hd95(prediction, reference, SPACING)]
     return peers
 
 

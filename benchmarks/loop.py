@@ -1,93 +1,121 @@
-"""CPU seconds of a step in `kerasbalance.fit` against plain `model.fit`, and of scoring against forwards.
+"""Our `fit`, `train`, scoring and loading through Keras, each against the bare work that is in it."""
 
-    KERAS_BACKEND=jax python benchmarks/loop.py --size 128 --filters 16
-
-The process is pinned to one core, the members of a pair take turns, and the median of the rounds counts:
-other work on the machine then disturbs both alike. The first round of each, which compiles, is not counted.
-"""
-
-import argparse
-import json
-import os
-import statistics
 import tempfile
 import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from loader import make_arrays, make_store
+from measure import Row, largest_memory, one_core, take_turns
+from step import keras_model, make_slices
 
 
-def make_parts(size, filters, batch, steps):
-    """Return a compiled U-Net of this package and a dataset."""
+def run(size: int = 128, filters: int = 32, batch: int = 4, steps: int = 10, rounds: int = 7) -> list[Row]:
+    """Return the figures of this process's backend."""
     import keras
-    import numpy as np
 
     import kerasbalance as kb
 
-    rng = np.random.default_rng(0)
-    x = rng.integers(-1024, 1500, (4 * batch, size, size, 1)).astype("int16")
-    source = kb.ArraySource(x, (x > 50).astype("uint8"))
-    model = kb.models.unet((size, size, 1), base_filters=filters)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss=kb.DiceLoss())
-    index = kb.Index(np.arange(len(x)))
-    return model, kb.IndexedDataset(source, index, batch_size=batch, steps_per_epoch=steps)
+    one_core()
+    backend = keras.config.backend()
+    x, y = make_slices(size, 4 * batch)
+    source = kb.ArraySource(x, y)
+    dataset = kb.IndexedDataset(source, kb.Index(np.arange(len(x))), batch_size=batch, steps_per_epoch=steps)
+    model = keras_model("unet", size, filters, "float32")
+    return [
+        *_fits(backend, model, dataset, rounds),
+        *_scoring(backend, model, source, batch, rounds),
+        _waiting(backend, model, dataset),
+        _adapter(backend, size, rounds),
+        _whole(backend, filters, rounds),
+    ]
 
 
-def cpu_seconds(function):
-    """Return the CPU seconds of a call, all threads together."""
-    begin = time.process_time()
-    function()
-    return time.process_time() - begin
-
-
-def alternate(rounds, **functions):
-    """Return the median CPU seconds of each function, called in turns."""
-    taken = {name: [] for name in functions}
-    for _ in range(rounds + 1):
-        for name, function in functions.items():
-            taken[name].append(cpu_seconds(function))
-    return {name: statistics.median(times[1:]) for name, times in taken.items()}
-
-
-def compare_fits(model, dataset, windows, rounds):
-    """Return the seconds of plain fit, of ours, and of ours with a checkpoint a window, for equal steps."""
+def _fits(backend: str, model: Any, dataset: Any, rounds: int) -> list[Row]:
+    """Our fit over two windows against plain `model.fit` of the same steps, with and without checkpoints."""
     import kerasbalance as kb
 
-    def ours(**options):
-        kb.fit(model, dataset, len(dataset) * windows, verbose=0, **options)
+    total = 2 * len(dataset)
 
-    def saving():
+    def saving() -> None:
         with tempfile.TemporaryDirectory() as folder:
-            ours(run_dir=folder, checkpoint_s=0)
+            kb.fit(model, dataset, total, verbose=0, run_dir=folder)
 
-    return alternate(
+    spent = take_turns(
+        {
+            "plain": lambda: model.fit(dataset, epochs=2, shuffle=False, verbose=0),
+            "ours": lambda: kb.fit(model, dataset, total, verbose=0),
+            "saving": saving,
+        },
         rounds,
-        plain=lambda: model.fit(dataset, epochs=windows, shuffle=False, verbose=0),
-        ours=ours,
-        saving=saving,
     )
+    unit = f"CPU seconds / plain model.fit ({1000 * spent['plain'] / total:.0f} ms a step)"
+    return [
+        Row(spent["ours"] / spent["plain"], f"loop: {backend}, our fit, {total} steps", unit, "<= 1.03"),
+        Row(
+            spent["saving"] / spent["plain"],
+            f"loop: {backend}, the same with checkpoints at begin and end",
+            unit,
+        ),
+    ]
 
 
-def compare_scoring(model, dataset, slices, rounds):
-    """Return the seconds of bare forwards over batches and of scoring the same slices."""
-    import numpy as np
-
+def _scoring(backend: str, model: Any, source: Any, batch: int, rounds: int) -> list[Row]:
+    """Scoring against bare forward passes over the same slices, and against what one would write by hand."""
     import kerasbalance as kb
 
-    batch = dataset.batch_size
-    refs = np.arange(slices) % len(dataset.source)
-    batches = [dataset.source.x[refs[start : start + batch]] for start in range(0, slices, batch)]
+    refs = np.arange(8 * batch) % len(source)
+    batches = [
+        (source.x[refs[n : n + batch]], source.y[refs[n : n + batch]]) for n in range(0, len(refs), batch)
+    ]
 
-    def bare():
-        for x in batches:
-            model.predict_on_batch(x)
+    def by_hand() -> list[Any]:
+        found = []
+        for x, y in batches:
+            predicted = model.predict_on_batch(x) > 0.5
+            true = y > 0
+            counts = [(m).sum(axis=(1, 2, 3)) for m in (predicted & true, predicted, true)]
+            found.append(2 * counts[0] / np.maximum(1, counts[1] + counts[2]))
+        return found
 
-    return alternate(rounds, bare=bare, scoring=lambda: kb.score_slices(model, dataset.source, refs, batch))
+    spent = take_turns(
+        {
+            "bare": lambda: [model.predict_on_batch(x) for x, _ in batches],
+            "scoring": lambda: kb.score_slices(model, source, refs, batch),
+            "by hand": by_hand,
+        },
+        rounds,
+    )
+    before = largest_memory()
+    kb.score_slices(model, source, np.resize(refs, 20 * len(refs)), batch)
+    return [
+        Row(
+            spent["bare"] / spent["scoring"],
+            f"scoring: {backend}",
+            "speed / the bare forward pass",
+            ">= 0.97",
+        ),
+        Row(
+            spent["by hand"] / spent["scoring"],
+            f"scoring: {backend}",
+            "times as fast as predict and Dice in NumPy",
+        ),
+        Row(
+            largest_memory() - before,
+            f"scoring: {backend}, a pool 20 times as large",
+            "MiB more memory",
+            "~ 0",
+        ),
+    ]
 
 
-def waiting_share(model, dataset):
-    """Return the share of wall time that the training spends waiting for batches."""
+def _waiting(backend: str, model: Any, dataset: Any) -> Row:
+    """Share of the wall time of a fit in which the step waits for its batch."""
     waited = []
     read = dataset._reader.get
 
-    def timed(phase, iteration):
+    def timed(phase: Any, iteration: int) -> Any:
         begin = time.perf_counter()
         made = read(phase, iteration)
         waited.append(time.perf_counter() - begin)
@@ -95,40 +123,91 @@ def waiting_share(model, dataset):
 
     dataset._reader.get = timed
     begin = time.perf_counter()
-    model.fit(dataset, epochs=1, shuffle=False, verbose=0)
-    return sum(waited) / (time.perf_counter() - begin)
+    model.fit(dataset, epochs=2, shuffle=False, verbose=0)
+    share = sum(waited) / (time.perf_counter() - begin)
+    dataset._reader.get = read
+    return Row(100 * share, f"loop: {backend}, waiting for batches", "% of wall time", "<= 2")
 
 
-def measure(model, dataset, windows, rounds):
-    """Return all figures by name."""
+def _adapter(backend: str, size: int, rounds: int) -> Row:
+    """What it costs to bring slices of a store through Keras to a network that looks at one pixel of each."""
     import keras
 
-    steps, batch = len(dataset), dataset.batch_size
-    fits = compare_fits(model, dataset, windows, rounds)
-    scoring = compare_scoring(model, dataset, 8 * batch, rounds)
-    return {
-        "backend": keras.config.backend(),
-        "step_ms": {name: 1000 * seconds / (steps * windows) for name, seconds in fits.items()},
-        "ours_over_plain": fits["ours"] / fits["plain"],
-        "saving_over_plain": fits["saving"] / fits["plain"],
-        "scoring_throughput_over_bare": scoring["bare"] / scoring["scoring"],
-        "waiting_share": waiting_share(model, dataset),
-    }
+    import kerasbalance as kb
+
+    size, steps = 4 * size, 16
+    with tempfile.TemporaryDirectory() as folder:
+        store = make_store(Path(folder), make_arrays(32, size), 2)
+        source, refs = store.source("liver"), store.refs("liver")
+        dataset = kb.IndexedDataset(source, kb.Index(refs), batch_size=16, steps_per_epoch=steps)
+        inputs = keras.Input((size, size, 1), dtype="int16")
+        model = keras.Model(inputs, keras.layers.Cropping2D(((0, size - 1), (0, size - 1)))(inputs))
+        model.compile(loss=_first_pixel)
+        spent = take_turns({"fit": lambda: model.evaluate(dataset, verbose=0)}, rounds)["fit"]
+    return Row(spent / (16 * steps) * 1000, f"loader: {backend}, store through Keras' adapter, {size} px",
+               "CPU seconds per 1,000 slices", "<= 0.5")  # fmt: skip
 
 
-def main():
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    defaults = {"size": 128, "filters": 16, "batch": 4, "steps": 20, "windows": 3, "rounds": 5}
-    for name, default in defaults.items():
-        parser.add_argument(f"--{name}", type=int, default=default)
-    options = vars(parser.parse_args())
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    parts = make_parts(*(options[name] for name in ("size", "filters", "batch", "steps")))
-    print(json.dumps({**options, **measure(*parts, options["windows"], options["rounds"])}, indent=1))
+def _first_pixel(y_true: Any, y_pred: Any) -> Any:
+    from keras import ops
+
+    return ops.mean(ops.cast(y_pred, "float32"), axis=(1, 2, 3)) + ops.cast(y_true[:, 0, 0, 0], "float32")
 
 
-if __name__ == "__main__":
-    main()
+def _whole(backend: str, filters: int, rounds: int) -> Row:
+    """`train` on a store, all that it does to the disk included, against the bare steps of its network."""
+    from kerasbalance.data.runs.model import build_model, compile_model
+    from kerasbalance.data.runs.options import TrainOptions
+    from kerasbalance.data.runs.train import Run
+
+    iterations = 20 * rounds
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        make_store(folder, make_arrays(32, 64), 6)
+        options = TrainOptions(
+            organs=("liver",),
+            iterations=iterations,
+            base_filters=max(1, filters // 4),
+            strategy="none",
+            ratio=1.0,
+        )
+        run = Run.create(folder / "store", folder / "run", options)
+        model = build_model(options, run.source().plane)
+        compile_model(model, options)
+        x, y = run.source().read(run.refs("B")[: options.batch_size])
+        model.train_on_batch(x, y)
+        begin = time.process_time()
+        for _ in range(iterations):
+            model.train_on_batch(x, y)
+        bare = time.process_time() - begin
+        clock = _Steady(iterations)
+        run.train([clock.callback()])
+    label = f"train: {backend}, U-Net, 64 px, {options.base_filters} filters, {iterations} iterations"
+    unit = f"speed / the bare step ({1000 * bare / iterations:.0f} CPU ms), compilation left out of both"
+    return Row(bare / clock.seconds, label, unit, ">= 0.97")
+
+
+class _Steady:
+    """CPU seconds of the steps after the first window, scaled to all of them."""
+
+    def __init__(self, iterations: int) -> None:
+        self.iterations, self.seconds = iterations, 0.0
+
+    def callback(self) -> Any:
+        import keras
+
+        outer = self
+
+        class Clock(keras.callbacks.Callback):
+            def on_train_begin(self, logs: Any = None) -> None:
+                self.epochs, self.begin = 0, 0.0
+
+            def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+                self.epochs += 1
+                if self.epochs == 1:
+                    self.begin = time.process_time()
+                windows = -(-outer.iterations // self.params["steps"])
+                if self.epochs > 1:
+                    outer.seconds = (time.process_time() - self.begin) * windows / (self.epochs - 1)
+
+        return Clock()

@@ -1,51 +1,56 @@
-"""CPU seconds of a training step: the U-Net of this package under Keras, and the same network in plain torch.
+"""A training step of the package's networks under Keras, against plain PyTorch and against the machine's limit."""
 
-    KERAS_BACKEND=torch python benchmarks/step.py --size 128 --filters 32
-
-The process is pinned to one core, the two take turns, and the medians count: other work on the machine then
-disturbs both alike. Plain torch runs eagerly, in channels-last memory, as its own users would write it.
-"""
-
-import argparse
-import importlib.util
-import os
-import statistics
 import time
+from collections.abc import Callable
+from typing import Any
 
 import numpy as np
+from measure import Row, is_installed, one_core, take_turns
 
 
-def make_slices(size, count, seed=0):
+def make_slices(size: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Return int16 HU and masks."""
     rng = np.random.default_rng(seed)
     x = rng.integers(-1024, 1500, (count, size, size, 1)).astype("int16")
     return x, (x > 50).astype("uint8")
 
 
-def keras_trainer(size, filters, batch, batch_norm):
-    """Return a function that trains for a number of steps."""
+def keras_model(name: str, size: int, filters: int, precision: str) -> Any:
+    """Return a compiled network of the package."""
     import keras
 
     import kerasbalance as kb
 
-    model = kb.models.unet((size, size, 1), base_filters=filters, batch_norm=batch_norm)
-    model.compile(keras.optimizers.SGD(0.01, momentum=0.9), loss=kb.DiceLoss())
+    keras.config.set_dtype_policy(precision)
+    build = {"unet": kb.models.unet, "fcn": kb.models.fcn_vgg16}[name]
+    model = build((size, size, 1), base_filters=filters)
+    model.compile(keras.optimizers.SGD(0.001, momentum=0.9), loss=kb.DiceLoss())
+    keras.config.set_dtype_policy("float32")
+    return model
 
-    def train(steps):
-        model.fit(*make_slices(size, steps * batch), batch_size=batch, shuffle=False, verbose=0)
 
-    return train
+def multiply_adds(model: Any) -> float:
+    """Return the floating-point operations of the convolutions of one forward pass over one slice."""
+    total = 0.0
+    for layer in model.layers:
+        if type(layer).__name__ in ("Conv2D", "Conv2DTranspose"):
+            plane = layer.input.shape[1:3] if "Transpose" in type(layer).__name__ else layer.output.shape[1:3]
+            total += 2.0 * np.prod(plane) * np.prod(layer.kernel.shape)
+    return total
 
 
-def torch_trainer(size, filters, batch, batch_norm):
-    """Return a function that trains for a number of steps."""
+def torch_trainer(size: int, filters: int, batch: int, bf16: bool) -> Callable[[int], None]:
+    """Return a function that trains the U-Net in plain torch, eager and channels-last, for a number of steps."""
     import torch
 
-    model = torch_unet(filters, batch_norm).to(memory_format=torch.channels_last)
-    optimizer = torch.optim.SGD(model.parameters(), 0.01, momentum=0.9)
+    model = torch_unet(filters).to(memory_format=torch.channels_last)
+    optimizer = torch.optim.SGD(model.parameters(), 0.001, momentum=0.9)
 
-    def step(x, y):
+    def step(x: Any, y: Any) -> float:
         window = (x.float().clip(-150, 250) + 150) / 400
-        prediction = torch.sigmoid(model(window.permute(0, 3, 1, 2))).permute(0, 2, 3, 1)
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=bf16):
+            logits = model(window.permute(0, 3, 1, 2))
+        prediction = torch.sigmoid(logits.float()).permute(0, 2, 3, 1)
         overlap, total = (y * prediction).sum(), y.sum() + prediction.sum()
         loss = 1 - (2 * overlap + 1) / (total + 1)
         optimizer.zero_grad()
@@ -53,7 +58,7 @@ def torch_trainer(size, filters, batch, batch_norm):
         optimizer.step()
         return loss.item()
 
-    def train(steps):
+    def train(steps: int) -> None:
         x, y = make_slices(size, steps * batch)
         for start in range(0, len(x), batch):
             step(
@@ -63,21 +68,20 @@ def torch_trainer(size, filters, batch, batch_norm):
     return train
 
 
-def torch_unet(filters, batch_norm):
+def torch_unet(filters: int) -> Any:
     """Return the network of `kerasbalance.models.unet` as a torch module, from window to logits."""
     import torch
     from torch import nn
 
-    def two(channels, width):
-        layers = []
+    def two(channels: int, width: int) -> Any:
+        layers: list[Any] = []
         for inputs in (channels, width):
-            layers.append(nn.Conv2d(inputs, width, 3, padding=1, bias=not batch_norm))
-            layers += [nn.BatchNorm2d(width, eps=1e-3)] if batch_norm else []
-            layers.append(nn.ReLU(inplace=True))
+            layers.append(nn.Conv2d(inputs, width, 3, padding=1, bias=False))
+            layers += [nn.BatchNorm2d(width, eps=1e-3), nn.ReLU(inplace=True)]
         return nn.Sequential(*layers)
 
     class UNet(nn.Module):
-        def __init__(self):
+        def __init__(self) -> None:
             super().__init__()
             widths = [filters * 2**level for level in range(5)]
             self.down = nn.ModuleList(two(i, o) for i, o in zip([1, *widths], widths, strict=False))
@@ -85,7 +89,7 @@ def torch_unet(filters, batch_norm):
             self.up = nn.ModuleList(two(2 * width, width) for width in widths[:4])
             self.score = nn.Conv2d(filters, 1, 1)
 
-        def forward(self, x):
+        def forward(self, x: Any) -> Any:
             skips = []
             for level, block in enumerate(self.down):
                 x = block(nn.functional.max_pool2d(x, 2) if level else x)
@@ -97,44 +101,68 @@ def torch_unet(filters, batch_norm):
     return UNet()
 
 
-def cpu_seconds_per_step(train, steps):
-    start = time.process_time()
-    train(steps)
-    return (time.process_time() - start) / steps
+def convolution_peak(bf16: bool) -> float:
+    """Return the operations a CPU second of a large 3 x 3 convolution in torch (oneDNN): the limit of a step."""
+    import torch
+
+    kind = torch.bfloat16 if bf16 else torch.float32
+    with torch.inference_mode():
+        layer = (
+            torch.nn.Conv2d(128, 128, 3, padding=1, bias=False).to(kind).to(memory_format=torch.channels_last)
+        )
+        x = torch.zeros(4, 128, 64, 64, dtype=kind).to(memory_format=torch.channels_last)
+        times = []
+        for _ in range(8):
+            begin = time.process_time()
+            layer(x)
+            times.append(time.process_time() - begin)
+    return 2 * 9 * 128 * 128 * 64 * 64 * 4 / min(times)
 
 
-def compare(*, size=128, filters=32, batch=4, steps=3, rounds=5, batch_norm=True):
-    """Return the median CPU seconds of a step, by name; plain torch only where torch is installed."""
-    options = (size, filters, batch, batch_norm)
-    trainers = {"keras": keras_trainer(*options)}
-    if importlib.util.find_spec("torch"):
-        trainers["torch"] = torch_trainer(*options)
-    for train in trainers.values():
-        train(steps)
-    seconds = {name: [] for name in trainers}
-    for _ in range(rounds):
-        for name, train in trainers.items():
-            seconds[name].append(cpu_seconds_per_step(train, steps))
-    return {name: statistics.median(values) for name, values in seconds.items()}
-
-
-def main():
-    parser = argparse.ArgumentParser(description=__doc__)
-    for name, default in (("size", 128), ("filters", 32), ("batch", 4), ("steps", 3), ("rounds", 5)):
-        parser.add_argument(f"--{name}", type=int, default=default)
-    parser.add_argument("--no-batch-norm", dest="batch_norm", action="store_false")
-    options = vars(parser.parse_args())
-    if hasattr(os, "sched_setaffinity"):
-        os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
-    medians = compare(**options)
-
+def run(size: int = 128, filters: int = 32, batch: int = 4, steps: int = 3, rounds: int = 5) -> list[Row]:
+    """Return the figures of this process's backend."""
     import keras
 
-    print(f"keras on {keras.backend.backend()}: {medians['keras']:.4f} CPU s a step, {options}")
-    if "torch" in medians:
-        ratio = medians["torch"] / medians["keras"]
-        print(f"plain torch: {medians['torch']:.4f} CPU s a step; keras runs at {ratio:.2f} of its speed")
+    one_core()
+    backend = keras.config.backend()
+    rows = []
+    for precision in ("float32", "mixed_bfloat16"):
+        rows += _unet(backend, precision, size, filters, batch, steps, rounds)
+    return [*rows, _fcn(backend, size, filters // 2, batch, steps, rounds)]
 
 
-if __name__ == "__main__":
-    main()
+def _unet(
+    backend: str, precision: str, size: int, filters: int, batch: int, steps: int, rounds: int
+) -> list[Row]:
+    bf16 = precision != "float32"
+    model = keras_model("unet", size, filters, precision)
+    ways = {"keras": _fitting(model, size, batch, steps)}
+    if is_installed("torch"):
+        train = torch_trainer(size, filters, batch, bf16)
+        ways["torch"] = lambda: train(steps)
+    spent = take_turns(ways, rounds)
+    label = f"step: {backend}, U-Net, {size} px, {filters} filters, batch {batch}, {precision}"
+    if "torch" not in spent:
+        return [Row(1000 * spent["keras"] / steps, label, "CPU ms; plain torch is not installed")]
+    aim = {"tensorflow": ">= 1.0", "torch": ">= 0.9"}.get(backend, "") if not bf16 else ""
+    speed = 3 * multiply_adds(model) * batch * steps / spent["keras"]
+    unit = f"speed / the same network in plain torch ({1000 * spent['torch'] / steps:.0f} CPU ms a step)"
+    return [
+        Row(spent["torch"] / spent["keras"], label, unit, aim),
+        Row(speed / convolution_peak(bf16), label, "share of the speed of one large convolution in torch"),
+    ]
+
+
+def _fcn(backend: str, size: int, filters: int, batch: int, steps: int, rounds: int) -> Row:
+    model = keras_model("fcn", size, max(1, filters), "float32")
+    spent = take_turns({"keras": _fitting(model, size, batch, steps)}, rounds)["keras"]
+    label = f"step: {backend}, FCN-8s, {size} px, {max(1, filters)} filters, batch {batch}, float32"
+    if not is_installed("torch"):
+        return Row(1000 * spent / steps, label, "CPU ms; torch, which measures the limit, is not installed")
+    speed = 3 * multiply_adds(model) * batch * steps / spent
+    return Row(speed / convolution_peak(False), label, "share of the speed of one large convolution in torch")
+
+
+def _fitting(model: Any, size: int, batch: int, steps: int) -> Callable[[], object]:
+    x, y = make_slices(size, steps * batch)
+    return lambda: model.fit(x, y, batch_size=batch, shuffle=False, verbose=0)
