@@ -14,6 +14,7 @@ _CASE_WEIGHT = 20.0
 _DRAWS = 8
 # Beyond this many patients a side only some are looked at for the next exchange: enough to find one, cheap.
 _LOOKED_AT = 256
+_ROUNDING = 1e-9
 
 
 @dataclass(frozen=True, eq=False)
@@ -113,7 +114,8 @@ def _exchange(in_b: NDArray[np.bool_], goal: _Goal, rng: np.random.Generator) ->
     sums = goal.sums(in_b)
     excesses = goal.excess(sums + into[None, :] - out[:, None])
     first, second = np.unravel_index(np.argmin(excesses), excesses.shape)
-    if not excesses[first, second] < goal.excess(sums):
+    # The last entry exchanges nobody with nobody; one that is better by rounding alone would be made for ever.
+    if not excesses[first, second] < excesses[-1, -1] * (1 - _ROUNDING):
         return False
     for side, chosen in ((sides[0], first), (sides[1], second)):
         if chosen < len(side):
