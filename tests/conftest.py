@@ -4,6 +4,7 @@ import atexit
 import importlib.util
 import os
 import shutil
+import subprocess
 import tempfile
 
 import hypothesis
@@ -44,3 +45,21 @@ def undisturbed(cohort, tmp_path_factory):
     from ingest_runner import run_undisturbed
 
     return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), cohort)
+
+
+@pytest.fixture
+def disk(tmp_path):
+    """Mount a small file system at `tmp_path / "disk"`, of any size, as often as wanted."""
+    place = tmp_path / "disk"
+    place.mkdir()
+
+    def mount(options):
+        again = "remount," if os.path.ismount(place) else ""
+        command = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(place)]
+        if subprocess.run(command, capture_output=True, check=False).returncode:
+            pytest.skip("needs the right to mount a tmpfs")
+        return place
+
+    yield mount
+    if os.path.ismount(place):
+        subprocess.run(["umount", "-l", str(place)], check=True)

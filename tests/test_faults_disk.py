@@ -1,9 +1,7 @@
 """Full and read-only disks: what was stored before stays, and the next ingest completes."""
 
-import os
 import re
 import resource
-import subprocess
 import time
 
 import pytest
@@ -14,24 +12,6 @@ from store_maker import (
 )
 
 from kerasbalance.data.store import SliceStore, Store, verify_store
-
-
-@pytest.fixture
-def disk(tmp_path):
-    """Mount a small file system at `tmp_path / "disk"`, of any size, as often as wanted."""
-    place = tmp_path / "disk"
-    place.mkdir()
-
-    def mount(options):
-        again = "remount," if os.path.ismount(place) else ""
-        command = ["mount", "-t", "tmpfs", "-o", again + options, "tmpfs", str(place)]
-        if subprocess.run(command, capture_output=True, check=False).returncode:
-            pytest.skip("needs the right to mount a tmpfs")
-        return place
-
-    yield mount
-    if os.path.ismount(place):
-        subprocess.run(["umount", "-l", str(place)], check=True)
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -213,3 +214,14 @@ def test_labels_come_back_onto_the_ct_they_were_shaped_from(crop, size):
     wrong = (restored != (hu > -400)).sum() / (hu > -400).sum()
     assert restored.shape == hu.shape
     assert wrong <= (0.15 if size else 0)
+
+
+def test_a_run_without_a_sound_checkpoint_is_not_resumed_and_says_so(home, tmp_path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    for path in (tmp_path / "run" / "checkpoint").glob("0*/arrays.npz"):
+        path.write_bytes(path.read_bytes()[:-100])
+    code, output = call("train", "--resume", "--out", tmp_path / "run")
+    assert (code, "CHECKPOINT: a run whose checkpoints are damaged" in output) == (1, True), output
+    shutil.rmtree(tmp_path / "run" / "checkpoint")
+    code, output = call("train", "--resume", "--out", tmp_path / "run")
+    assert (code, "CHECKPOINT: a run without a checkpoint" in output) == (1, True), output

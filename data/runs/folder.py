@@ -71,6 +71,11 @@ class RunFolder:
         return self.path / "diverged.json"
 
     @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from, sound or not."""
+        return any((self.path / "checkpoint").glob("0*"))
+
+    @property
     def saved_iteration(self) -> int:
         """Iterations at the newest checkpoint, by its name; 0 without one."""
         names = [entry.name for entry in (self.path / "checkpoint").glob("0*-iteration-*")]

@@ -1,7 +1,9 @@
 """The paper's protocol on a store: split, pre-train on part B, score part A, add its hard slices, train on."""
 
+import contextlib
 import csv
 import io
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,7 +13,7 @@ import keras
 import numpy as np
 
 import kerasbalance as kb
-from kerasbalance.checkpoint import CheckpointFolder
+from kerasbalance.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.exclude import read_exclusions
 from kerasbalance.data.runs.folder import RunFolder, RunRecord, installed_versions
@@ -96,7 +98,7 @@ class Run:
             DataError: the store or the options do not allow it, or `out` holds a run (code `RUN_EXISTS`).
         """
         folder = RunFolder(Path(out))
-        if any((folder.path / "checkpoint").glob("0*")):
+        if folder.has_checkpoint:
             raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
                             "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
         store = SliceStore(store_path)
@@ -191,7 +193,8 @@ class Run:
             verbose: as for `model.fit`.
 
         Raises:
-            DataError: the run was trained by another backend (code `BACKEND`).
+            DataError: the run was trained by another backend, its checkpoints cannot be read or written (codes
+                `BACKEND`, `CHECKPOINT`, `DISK_FULL`, `UNWRITABLE`).
             kerasbalance.Interrupted: after SIGTERM or Ctrl-C; the run can be resumed.
             kerasbalance.NonFiniteError: the training diverged.
         """
@@ -232,16 +235,35 @@ class Run:
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
         log = keras.callbacks.CSVLogger(self.folder.history_file, append=self.resumed)
-        return kb.fit(
-            model,
-            dataset,
-            iterations,
-            callbacks=[*callbacks, log],
-            run_dir=self.folder.path,
-            resume=self.resumed,
-            validation_data=self._validation(self.source()),
-            verbose=verbose,
-        )
+        try:
+            return kb.fit(
+                model,
+                dataset,
+                iterations,
+                callbacks=[*callbacks, log],
+                run_dir=self.folder.path,
+                resume=self.resumed,
+                validation_data=self._validation(self.source()),
+                verbose=verbose,
+            )
+        except kb.CheckpointWriteError as error:
+            raise DataError("DISK_FULL" if error.errno in DISK_FULL else "UNWRITABLE",
+                            f"a checkpoint that could not be written ({os.strerror(error.errno or 0)})",
+                            "room for two checkpoints in the run's folder", "make room and go on with train "
+                            "--resume; the last checkpoint that was written is whole",
+                            path=self.folder.path) from None  # fmt: skip
+        except kb.CheckpointError as error:
+            begun = self.folder.has_checkpoint
+            raise DataError("CHECKPOINT", "a run whose checkpoints are damaged, of other settings, or in use"
+                            if begun else "a run without a checkpoint", "a sound checkpoint of this run that no other "
+                            "process trains on", "wait for the other process, or train a new run",
+                            path=self.folder.path) from error  # fmt: skip
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk: the error that ended the training is the one to be told
+                if log.csv_file is not None:
+                    log.csv_file.close()
 
     def _sampler(self) -> Any:
         """Return what decides which slices are trained on, before and after scoring."""

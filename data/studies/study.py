@@ -69,11 +69,6 @@ def is_done(run: Path) -> bool:
     return (folder.eval_folder / "summary.json").exists() or folder.diverged_file.exists()
 
 
-def has_begun(run: Path) -> bool:
-    """Say whether a run has a checkpoint to go on from."""
-    return any((run / "checkpoint").glob("0*"))
-
-
 def iterations_left(folder: Path, record: StudyRecord, unit: Unit) -> int:
     """Return the iterations that a unit lacks, its trunk counted once."""
     options, place = record.options.train_options(unit, unit.arms[0]), unit_folder(folder, unit)

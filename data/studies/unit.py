@@ -9,12 +9,13 @@ from typing import Any
 import keras
 
 from kerasbalance.data.runs.evaluate import evaluate_run, write_evaluation
+from kerasbalance.data.runs.folder import RunFolder
 from kerasbalance.data.runs.model import build_model, compile_model
 from kerasbalance.data.runs.train import Run
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.studies.arms import Arm
 from kerasbalance.data.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
-from kerasbalance.data.studies.study import has_begun, is_done, trunk_folder
+from kerasbalance.data.studies.study import is_done, trunk_folder
 from kerasbalance.errors import NonFiniteError
 
 Report = Callable[[str, Any], None]
@@ -31,13 +32,12 @@ def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> N
         report: called with ("iterations", number) as they are done, and ("done", name of an arm).
 
     Raises:
-        DataError: a run cannot be made or evaluated.
-        kerasbalance.CheckpointError, kerasbalance.CheckpointWriteError: as `kerasbalance.fit`.
+        DataError: a run cannot be made, trained or evaluated.
         kerasbalance.Interrupted: after a signal; what was done is saved.
     """
     place = unit_folder(folder, unit)
     missing = [arm for arm in unit.arms if not is_done(place / arm.name)]
-    shared = len(missing) > 1 or has_begun(trunk_folder(folder, unit))
+    shared = len(missing) > 1 or RunFolder(trunk_folder(folder, unit)).has_checkpoint
     trunk = None
     for arm in missing:
         keras.backend.clear_session()
@@ -65,7 +65,7 @@ def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report
 
 def _open(record: StudyRecord, unit: Unit, arm: Arm, out: Path) -> Run:
     """Open a run that has begun, or make a new one."""
-    if has_begun(out):
+    if RunFolder(out).has_checkpoint:
         return Run.open(out, Path(record.store))
     options = record.options.train_options(unit, arm)
     return Run.create(Path(record.store), out, options, test_seed=TEST_SEED)

@@ -114,7 +114,10 @@ def _work(sender: Connection, task: Task, slot: int) -> None:
     try:
         _train_or_measure(sender, task)
     except DataError as error:
-        sender.send(("error", error))
+        where = task.unit.label
+        sender.send(
+            ("error", DataError(error.code, error.received, error.expected, error.advice, where=where))
+        )
     except Exception as error:
         sender.send(("error", _told(error, task.unit)))
 
@@ -136,10 +139,6 @@ def _told(error: Exception, unit: Unit) -> DataError:
         return DataError("UNWRITABLE", f"{unit.label}: a run's folder on which the operating system gave up "
                          f"({error.strerror or type(error).__name__})", "a disk with room that may be written",
                          "mend that and run the same command again to go on")  # fmt: skip
-    if type(error).__name__ == "CheckpointError":
-        return DataError("CHECKPOINT", f"{unit.label}: a run whose checkpoints are damaged, or that another process "
-                         "trains", "one study at a time on sound files",
-                         "wait for the other, or remove that run's folder and run the same command again")  # fmt: skip
     return DataError("INTERNAL", f"{unit.label}: an unforeseen {type(error).__name__}", "a run that trains to its end",
                      "train that run alone with kerasbalance train --debug and report what it shows")  # fmt: skip
 
