@@ -40,6 +40,7 @@ class RunScores:
         iterations: optimizer steps, from its last checkpoint.
         slices_seen: iterations times batch size.
         added: slices that scoring added; 0 where none was.
+        threshold: highest score of a slice that was added as hard; NaN where none was.
     """
 
     seed: int
@@ -50,6 +51,7 @@ class RunScores:
     iterations: int
     slices_seen: int
     added: int
+    threshold: float
 
     @property
     def dice(self) -> Scores:
@@ -205,9 +207,10 @@ def _read_group(
 
 def _read_run(run: RunFolder, seed: int, batch_size: int) -> RunScores:
     cases = sorted(read_cases(run.eval_folder / "cases.csv"), key=lambda case: case.case)
-    added = 0
+    added, threshold = 0, math.nan
     if run.slices_file.exists():
-        added = int(SliceTable.read(run.slices_file).hard.sum())
+        table = SliceTable.read(run.slices_file)
+        added, threshold = int(table.hard.sum()), table.threshold
     return RunScores(
         seed=seed,
         cases=tuple(case for case in cases if case.reference_voxels),
@@ -217,6 +220,7 @@ def _read_run(run: RunFolder, seed: int, batch_size: int) -> RunScores:
         iterations=run.saved_iteration,
         slices_seen=run.saved_iteration * batch_size,
         added=added,
+        threshold=threshold,
     )
 
 
@@ -281,11 +285,16 @@ def _row(arm: ArmScores, hard: NDArray[np.bool_]) -> ArmRow:
 
 
 def _pairs(arms: Sequence[ArmScores]) -> list[tuple[ArmScores, ArmScores]]:
-    """Return every arm with each baseline that shares a seed with it; baselines only with those before them."""
+    """Return every arm with each baseline that shares a seed with it.
+
+    Baselines are compared with those before them only, and selection ratios with all cases only: every comparison
+    more makes the others harder to show.
+    """
     by_name = {arm.arm.name: arm for arm in arms}
     pairs = []
     for arm in arms:
-        for name in BASELINES:
+        alone = (arm.arm.strategy, arm.arm.loss) == ("none", "dice")
+        for name in BASELINES[:1] if alone else BASELINES:
             if name == arm.arm.name:
                 break  # "all" is compared with nothing, "0.5" with "all", "random" with both
             if name in by_name and set(by_name[name].seeds) & set(arm.seeds):

@@ -6,6 +6,8 @@ from kerasbalance.data.studies.arms import parse_arm
 from kerasbalance.data.studies.results import Difference, GroupResults
 
 FEWEST_SEEDS = 5
+LEARNED = 0.5
+"""A Dice below which the hardest slices are no choice."""
 QUESTION = ("mean", "worst tenth")
 NAMES = {
     "mean": "mean case Dice",
@@ -85,6 +87,16 @@ def sentences(group: GroupResults) -> list[str]:
     """Return the verdict on an organ and network: the headline, then every comparison of mean and worst tenth."""
     lines = [headline(group)]
     lines += [describe(d) for d in group.differences if d.measure in QUESTION]
+    early = [
+        f"{arm.arm.name}, seed {run.seed} (up to {run.threshold:.2f})"
+        for arm in group.arms
+        if arm.arm.strategy in ("mined", "mined-all")
+        for run in arm.runs
+        if run.threshold < LEARNED
+    ]
+    if early:
+        lines.append("The model had learned little when it scored the slices, and which were hard was then mostly "
+                     f"chance: {'; '.join(early)}. More --iterations or a later --mine-at would tell more.")  # fmt: skip
     if group.diverged:
         lines.append(f"Diverged, and left out: {'; '.join(group.diverged)}.")
     if group.missing:
