@@ -95,8 +95,10 @@ def sentences(group: GroupResults) -> list[str]:
         if run.threshold < LEARNED
     ]
     if early:
-        lines.append("The model had learned little when it scored the slices, and which were hard was then mostly "
-                     f"chance: {'; '.join(early)}. More --iterations or a later --mine-at would tell more.")  # fmt: skip
+        lines.append(
+            "The model had learned little when it scored the slices, and which were hard was then mostly chance: "
+            f"{'; '.join(early)}. More --iterations or a later --mine-at would tell more."
+        )
     if group.diverged:
         lines.append(f"Diverged, and left out: {'; '.join(group.diverged)}.")
     if group.missing:
