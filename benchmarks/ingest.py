@@ -1,5 +1,6 @@
 """DICOM into the store against plain pydicom reading, SimpleITK and dcm2niix."""
 
+import copy
 import shutil
 import subprocess
 import tempfile
@@ -8,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from measure import Row, Ways, peer, take_turns
+from pydicom.data import get_testdata_file
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
     CTImageStorage,
@@ -26,7 +28,9 @@ from kerasbalance.data.store.files import write_aside
 
 
 def write_series(folder: Path, slices: int, size: int) -> None:
-    """Write a plain uncompressed CT series of noise and a disc."""
+    """Write an uncompressed CT series of noise and a disc, with a scanner's header from pydicom's wheel."""
+    scanned = pydicom.dcmread(get_testdata_file("CT_small.dcm"), stop_before_pixels=True)
+    scanned.decode()
     rng = np.random.default_rng(0)
     y, x = np.mgrid[:size, :size] - size / 2
     body = np.where(np.hypot(y, x) < 0.4 * size, 1064, 24)
@@ -35,7 +39,7 @@ def write_series(folder: Path, slices: int, size: int) -> None:
         meta = FileMetaDataset()
         meta.MediaStorageSOPClassUID, meta.MediaStorageSOPInstanceUID = CTImageStorage, uids[number]
         meta.TransferSyntaxUID = ExplicitVRLittleEndian
-        image = FileDataset(None, {}, file_meta=meta, preamble=b"\0" * 128)
+        image = FileDataset(None, copy.deepcopy(scanned), file_meta=meta, preamble=b"\0" * 128)
         image.SOPClassUID, image.SOPInstanceUID, image.Modality = CTImageStorage, uids[number], "CT"
         image.StudyInstanceUID, image.SeriesInstanceUID, image.FrameOfReferenceUID = uids[slices:]
         image.PatientID, image.InstanceNumber = "benchmark", number + 1

@@ -2,12 +2,14 @@
 
 import math
 from collections.abc import Sequence
+from functools import cache
 from io import BytesIO
 from typing import Any, BinaryIO, cast
 
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset
 from pydicom.filereader import read_sequence
+from pydicom.tag import BaseTag, Tag
 
 from kerasbalance.data.dicom.limits import MAX_VALUE_BYTES, HeaderTooLarge, Meter, Metered
 
@@ -54,15 +56,26 @@ def raw_bytes(dataset: Dataset, keyword: str) -> tuple[bytes, bool]:
     return element.value, element.is_little_endian
 
 
+def value_of(dataset: Dataset, keyword: str) -> Any:
+    """Return an attribute's value, None where it is missing; what `Dataset.get` does, at a part of its cost."""
+    tag = _tag(keyword)
+    return dataset[tag].value if tag in dataset.keys() else None  # noqa: SIM118  # `in dataset` converts the tag anew
+
+
+@cache
+def _tag(keyword: str) -> BaseTag:
+    return Tag(keyword)
+
+
 def text(dataset: Dataset | None, keyword: str) -> str:
     """Return an attribute as text without the blanks around it, "" where it is missing."""
-    value = None if dataset is None else dataset.get(keyword)
+    value = None if dataset is None else value_of(dataset, keyword)
     return "" if value is None else str(value).strip(" \0")
 
 
 def texts(dataset: Dataset, keyword: str) -> tuple[str, ...]:
     """Return the values of a text attribute in upper case."""
-    value = dataset.get(keyword)
+    value = value_of(dataset, keyword)
     if value is None:
         return ()
     values = [value] if isinstance(value, str) else value
@@ -75,7 +88,7 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
     Raises:
         Exception: whatever pydicom or `int` says about a value that is no number.
     """
-    value = dataset.get(keyword)
+    value = value_of(dataset, keyword)
     return None if value in (None, "") else int(cast(Any, value))
 
 
@@ -106,7 +119,7 @@ def numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float,
 def _find(places: Sequence[Dataset], keyword: str) -> tuple[float, ...] | None:
     for place in places:
         try:
-            value = place.get(keyword)
+            value = value_of(place, keyword)
             many = hasattr(value, "__len__") and not isinstance(value, str)
             if value is None or value == "" or (many and not len(value)):
                 continue
