@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from kerasbalance.paired import paired_difference, summarise_scores
+from kerasbalance.paired import adjust_p_values, paired_difference, summarise_scores
 
 RNG = np.random.default_rng(0)
 CASES = RNG.uniform(0.5, 1, (6, 23))
@@ -20,7 +20,8 @@ def test_the_statistics_are_those_of_their_names():
 def test_a_constant_difference_has_an_interval_of_no_width():
     found = paired_difference(CASES + 0.01, CASES)
     assert (found.difference, found.low, found.high) == pytest.approx((0.01, 0.01, 0.01))
-    assert (found.seeds, found.seeds_up) == (6, 6)
+    assert (found.seeds, found.seeds_up, found.p) == (6, 6, 0.0)
+    assert paired_difference(CASES, CASES).p == 1.0
 
 
 def test_resampling_seeds_alone_is_scipys_bootstrap():
@@ -53,6 +54,34 @@ def test_the_interval_holds_what_it_promises_about_as_often_as_it_says():
     assert 175 <= hits <= 200  # 190 if it were exact
 
 
+def test_the_p_value_of_what_only_seeds_vary_is_that_of_scipys_paired_t_test():
+    other = RNG.uniform(0.5, 1, (6, 23))
+    expected = scipy.stats.ttest_rel(CASES.min(axis=1), other.min(axis=1)).pvalue
+    assert paired_difference(CASES, other, "minimum").p == pytest.approx(expected)
+
+
+def test_five_seeds_that_point_one_way_are_no_proof():
+    by_seed = np.array([[0.001], [0.0005], [0.02], [0.004], [0.0002]])
+    found = paired_difference(by_seed, np.zeros((5, 1)), "minimum")
+    assert found.low > 0  # the bootstrap interval cannot reach 0
+    assert found.p > 0.2
+
+
+def test_the_test_of_the_mean_errs_seldom_where_there_is_no_difference():
+    hits = 0
+    for trial in range(300):
+        rng = np.random.default_rng((4, trial))
+        noise = rng.normal(0, 1, (5, 1)) + rng.normal(0, 3, (1, 40)) + rng.normal(0, 2, (5, 40))
+        hits += paired_difference(noise, np.zeros((5, 40)), resamples=1).p < 0.05
+    assert hits <= 24  # 15 if it were exact
+
+
+def test_many_comparisons_are_allowed_for_as_holm_says():
+    assert adjust_p_values([0.01, 0.04, 0.03]) == pytest.approx([0.03, 0.06, 0.06])
+    assert adjust_p_values([0.02, float("nan"), 0.9])[0] == pytest.approx(0.06)
+    assert adjust_p_values([]) == []
+
+
 def test_a_wider_level_contains_a_narrower():
     other = RNG.uniform(0.5, 1, (6, 23))
     narrow, wide = (paired_difference(CASES, other, level=level) for level in (0.9, 0.999))
@@ -62,7 +91,7 @@ def test_a_wider_level_contains_a_narrower():
 def test_one_seed_has_a_difference_and_no_interval():
     found = paired_difference(CASES[:1], CASES[:1] - 0.1)
     assert found.difference == pytest.approx(0.1)
-    assert np.isnan([found.low, found.high]).all()
+    assert np.isnan([found.low, found.high, found.p]).all()
 
 
 @pytest.mark.parametrize(

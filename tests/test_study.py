@@ -196,19 +196,21 @@ def test_another_study_and_another_folder_are_left_alone(finished, store, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def difference(by, low, high, seeds=5, measure="mean", baseline="all"):
-    return Difference("mined", baseline, measure, PairedDifference(by, low, high, seeds, seeds), low, high)
+def difference(by, p, adjusted, seeds=5, measure="mean", baseline="all", low=-0.01, high=0.03):
+    found = PairedDifference(by, low, high, p, seeds, seeds)
+    return Difference("mined", baseline, measure, found, adjusted)
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (difference(0.01, -0.01, 0.03), "no difference shown (+1.00 points, 95 % interval -1.00 to +3.00"),
-        (difference(0.02, 0.01, 0.03), "mean case Dice: higher (+2.00"),
-        (difference(-0.02, -0.03, -0.01), "mean case Dice: lower (-2.00"),
-        (difference(0.02, 0.01, 0.03, seeds=4), "too few seeds to say"),
+        (difference(0.01, 0.2, 1.0), "no difference shown (+1.00 points, 95 % interval -1.00 to +3.00"),
+        (difference(0.02, 0.001, 0.01), "mean case Dice: higher (+2.00"),
+        (difference(-0.02, 0.001, 0.01), "mean case Dice: lower (-2.00"),
+        (difference(0.02, 0.01, 0.2), "mean case Dice: higher, not beyond the number of comparisons (+2.00"),
+        (difference(0.02, 0.001, 0.01, seeds=4), "too few seeds to say"),
         (
-            difference(0.02, math.nan, math.nan, seeds=1),
+            difference(0.02, math.nan, math.nan, seeds=1, low=math.nan, high=math.nan),
             "too few seeds to say (+2.00 points, higher in 1 of 1",
         ),
     ],
@@ -219,13 +221,15 @@ def test_a_comparison_claims_no_more_than_it_shows(found, words):
 
 def test_the_headline_answers_for_every_control():
     group = GroupResults("liver", "unet", (), (), (
-        difference(0.001, -0.01, 0.01), difference(0.001, -0.01, 0.01, measure="worst tenth"),
-        difference(0.02, 0.01, 0.03, baseline="0.5"),
-        difference(0.01, -0.01, 0.03, measure="worst tenth", baseline="0.5"),
+        difference(0.001, 0.6, 1.0), difference(0.001, 0.6, 1.0, measure="worst tenth"),
+        difference(0.02, 0.001, 0.01, baseline="0.5"),
+        difference(0.01, 0.02, 0.3, measure="worst tenth", baseline="0.5"),
     ), 0, (), ())  # fmt: skip
     assert headline(group) == (
-        "Does mining (the paper's form) help? against training on all cases: no difference shown; against training on "
-        "half of the cases: mean case Dice higher by 2.00 points."
+        "Does mining (the paper's form) help? against training on all cases: no difference shown (mean case Dice "
+        "+0.10 points, 95 % interval -1.00 to +3.00); against training on half of the cases: mean case Dice higher by "
+        "2.00 points and the worst tenth of the cases higher by 1.00 points (suggested only: not beyond the number of "
+        "comparisons)."
     )
 
 

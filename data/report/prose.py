@@ -15,8 +15,8 @@ CHOSEN = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "
 LIMITS = (
     "This page shows one run: which slices were hard, and how good the model became. It does not show whether mining "
     "helped: another seed alone moves the mean Dice by a tenth of a point to a few tenths, and the worst case by more. "
-    "To find out, train with all cases, with half of them, and with half plus as many random slices as were mined, at "
-    "equal iterations, with random slices as a control, and over several seeds.",
+    "To find out, kerasbalance study trains with all cases, with half of them, with the hard slices and with as many "
+    "random ones, at equal iterations and over several seeds.",
     "What we measured on synthetic CT, five seeds: half of the cases plus the hardest 15 % of the other half's slices "
     "recovered about 60 % of the gap between half and all cases (0.23 of 0.37 points of mean Dice; as many random "
     "slices recovered 30 %), and did better on the worst cases than random slices in every seed. It did not beat "

@@ -3,7 +3,7 @@
 import csv
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +17,7 @@ from kerasbalance.data.studies.arms import BASELINES, Arm, parse_arm
 from kerasbalance.data.studies.options import StudyRecord, unit_folder
 from kerasbalance.data.studies.study import is_done
 from kerasbalance.evaluation import CaseMetrics
-from kerasbalance.paired import PairedDifference, paired_difference, summarise_scores
+from kerasbalance.paired import PairedDifference, adjust_p_values, paired_difference, summarise_scores
 
 Scores = NDArray[np.float64]
 
@@ -124,16 +124,14 @@ class Difference:
         baseline: name of the other.
         measure: one of `MEASURES`.
         found: difference and 95 % interval.
-        low: lower end of the interval that allows for the number of comparisons (Bonferroni).
-        high: its upper end.
+        adjusted_p: p-value that allows for all comparisons of the study (Holm).
     """
 
     arm: str
     baseline: str
     measure: str
     found: PairedDifference
-    low: float
-    high: float
+    adjusted_p: float
 
 
 @dataclass(frozen=True)
@@ -175,12 +173,21 @@ def read_results(folder: Path, record: StudyRecord) -> tuple[GroupResults, ...]:
     for organ in options.organs:
         for model in options.models:
             read[organ, model] = _read_group(folder, record, organ, model)
-    # Every comparison of the study counts, whatever group it is in.
-    comparisons = sum(len(_pairs(arms)) for arms, _, _ in read.values()) * len(MEASURES)
+    return _adjusted(
+        [
+            _group(organ, model, arms, diverged, missing)
+            for (organ, model), (arms, diverged, missing) in read.items()
+            if arms
+        ]
+    )
+
+
+def _adjusted(groups: Sequence[GroupResults]) -> tuple[GroupResults, ...]:
+    """Adjust the p-values: every comparison of the study counts, whatever group it is in."""
+    values = iter(adjust_p_values([d.found.p for group in groups for d in group.differences]))
     return tuple(
-        _group(organ, model, arms, comparisons, diverged, missing)
-        for (organ, model), (arms, diverged, missing) in read.items()
-        if arms
+        replace(group, differences=tuple(replace(d, adjusted_p=next(values)) for d in group.differences))
+        for group in groups
     )
 
 
@@ -242,16 +249,13 @@ def _group(
     organ: str,
     model: str,
     arms: tuple[ArmScores, ...],
-    comparisons: int,
     diverged: tuple[str, ...],
     missing: tuple[str, ...],
 ) -> GroupResults:
     hard = _hard_slices(arms)
     rows = tuple(_row(arm, hard) for arm in arms)
     differences = tuple(
-        _difference(arm, baseline, measure, hard, comparisons)
-        for arm, baseline in _pairs(arms)
-        for measure in MEASURES
+        _difference(arm, baseline, measure, hard) for arm, baseline in _pairs(arms) for measure in MEASURES
     )
     return GroupResults(organ, model, arms, rows, differences, int(hard.sum()), diverged, missing)
 
@@ -302,9 +306,7 @@ def _pairs(arms: Sequence[ArmScores]) -> list[tuple[ArmScores, ArmScores]]:
     return pairs
 
 
-def _difference(
-    arm: ArmScores, baseline: ArmScores, measure: str, hard: NDArray[np.bool_], comparisons: int
-) -> Difference:
+def _difference(arm: ArmScores, baseline: ArmScores, measure: str, hard: NDArray[np.bool_]) -> Difference:
     seeds = [seed for seed in arm.seeds if seed in baseline.seeds]
     if measure == "hard slices":
         # Neighbouring slices are alike, so that only the seeds are drawn.
@@ -315,5 +317,4 @@ def _difference(
     else:
         first, second, statistic = arm.dice(seeds), baseline.dice(seeds), measure
     found = paired_difference(first, second, statistic, level=LEVEL)
-    wide = paired_difference(first, second, statistic, level=1 - (1 - LEVEL) / comparisons)
-    return Difference(arm.arm.name, baseline.arm.name, measure, found, wide.low, wide.high)
+    return Difference(arm.arm.name, baseline.arm.name, measure, found, math.nan)

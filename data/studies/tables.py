@@ -8,11 +8,11 @@ from typing import Any
 
 from kerasbalance.data.studies.options import StudyRecord
 from kerasbalance.data.studies.results import ArmRow, Difference, GroupResults
-from kerasbalance.data.studies.verdict import CAUTION, comparisons, is_shown, legend, points, sentences
+from kerasbalance.data.studies.verdict import CAUTION, comparisons, legend, points, sentences, strength
 
 HEADERS = ["arm", "mean ± SD", "min", "max", "worst tenth", "hard slices", "false positives", "SD of seeds", "seeds",
            "added slices", "iterations"]  # fmt: skip
-PAIR_HEADERS = ["arm", "against", "measure", "difference", "95 % interval", "seeds up", "shown"]
+PAIR_HEADERS = ["arm", "against", "measure", "difference", "95 % interval", "seeds up", "p", "shown"]
 
 
 def cells(row: ArmRow) -> list[str]:
@@ -43,7 +43,8 @@ def pair_cells(difference: Difference) -> list[str]:
         points(found.difference),
         interval,
         f"{found.seeds_up} of {found.seeds}",
-        "yes" if is_shown(difference) else "no",
+        _p(difference),
+        strength(difference),
     ]
 
 
@@ -93,7 +94,7 @@ def csv_files(groups: Sequence[GroupResults]) -> dict[str, bytes]:
         arms += [[*where, *_values(row)] for row in group.rows]
         differences += [
             [*where, d.arm, d.baseline, d.measure, *map(repr, (d.found.difference, d.found.low, d.found.high)),
-             d.found.seeds_up, d.found.seeds, repr(d.low), repr(d.high), int(is_shown(d))]
+             d.found.seeds_up, d.found.seeds, repr(d.found.p), repr(d.adjusted_p), strength(d)]
             for d in group.differences
         ]  # fmt: skip
     place = ["organ", "model"]
@@ -104,7 +105,7 @@ def csv_files(groups: Sequence[GroupResults]) -> dict[str, bytes]:
         "cases.csv": _csv([*place, "arm", "seed", "case", "dice"], cases),
         "arms.csv": _csv([*place, "arm", *numbers], arms),
         "differences.csv": _csv([*place, "arm", "baseline", "measure", "difference", "low", "high", "seeds_up", "seeds",
-                                 "adjusted_low", "adjusted_high", "shown"], differences),
+                                 "p", "adjusted_p", "shown"], differences),
     }  # fmt: skip
 
 
@@ -135,8 +136,8 @@ def _known(row: ArmRow) -> dict[str, Any]:
 
 def _plain_difference(difference: Difference) -> dict[str, Any]:
     found = difference.found
-    numbers = {"difference": found.difference, "low": found.low, "high": found.high, "adjusted_low": difference.low,
-               "adjusted_high": difference.high}  # fmt: skip
+    numbers = {"difference": found.difference, "low": found.low, "high": found.high, "p": found.p,
+               "adjusted_p": difference.adjusted_p}  # fmt: skip
     return {
         "arm": difference.arm,
         "baseline": difference.baseline,
@@ -144,8 +145,13 @@ def _plain_difference(difference: Difference) -> dict[str, Any]:
         **{name: _or_none(value) for name, value in numbers.items()},
         "seeds_up": found.seeds_up,
         "seeds": found.seeds,
-        "shown": is_shown(difference),
+        "shown": strength(difference),
     }
+
+
+def _p(difference: Difference) -> str:
+    p = difference.found.p
+    return "–" if math.isnan(p) else "< 0.001" if p < 0.001 else f"{p:.3f}"
 
 
 def _values(row: ArmRow) -> list[Any]:

@@ -15,11 +15,13 @@ NAMES = {
     "minimum": "the worst case",
     "hard slices": "the hard slices",
 }
+LEVEL = 0.05
 CAUTION = (
     "Differences are in Dice points (hundredths of Dice). Intervals are 95 % bootstrap intervals over seeds and cases "
-    "(of the minimum, the worst tenth and the hard slices over seeds only); with few seeds they are too narrow. "
-    '"Shown" means that the interval excludes 0 when it is widened for the number of comparisons made. The results '
-    "hold for these data, this network and this length of training."
+    "(of the worst case, the worst tenth and the hard slices over seeds only); with few seeds they are too narrow. "
+    '"Shown" rests on a t-test over seeds and cases with at least five seeds, its p-value adjusted for the number of '
+    'comparisons made (Holm); "suggested" means that it is so for the one comparison, but not when all count. The '
+    "results hold for these data, this network and this length of training."
 )
 
 
@@ -33,9 +35,11 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def is_shown(difference: Difference) -> bool:
-    """Say whether a difference is beyond what seeds, cases and many comparisons explain."""
-    return difference.found.seeds >= FEWEST_SEEDS and (difference.low > 0 or difference.high < 0)
+def strength(difference: Difference) -> str:
+    """Return "shown", "suggested" or "no": how far a difference is beyond seeds, cases and many comparisons."""
+    if difference.found.seeds < FEWEST_SEEDS or not difference.found.p < LEVEL:
+        return "no"
+    return "shown" if difference.adjusted_p < LEVEL else "suggested"
 
 
 def describe(difference: Difference) -> str:
@@ -48,9 +52,13 @@ def describe(difference: Difference) -> str:
     numbers += f", higher in {found.seeds_up} of {found.seeds} seeds"
     if found.seeds < FEWEST_SEEDS:
         return f"{subject}: too few seeds to say ({numbers})."
-    if not is_shown(difference):
-        return f"{subject}: no difference shown ({numbers})."
-    return f"{subject}: {'higher' if difference.found.difference > 0 else 'lower'} ({numbers})."
+    way = "higher" if found.difference > 0 else "lower"
+    verdict = {
+        "shown": way,
+        "suggested": f"{way}, not beyond the number of comparisons",
+        "no": "no difference shown",
+    }
+    return f"{subject}: {verdict[strength(difference)]} ({numbers})."
 
 
 def headline(group: GroupResults) -> str:
@@ -73,14 +81,23 @@ def headline(group: GroupResults) -> str:
 def _in_short(differences: Sequence[Difference]) -> str:
     if differences[0].found.seeds < FEWEST_SEEDS:
         return f"too few seeds to say (at least {FEWEST_SEEDS})"
-    shown = [d for d in differences if is_shown(d)]
-    if not shown:
-        return "no difference shown"
-    return " and ".join(
-        f"{NAMES[d.measure]} {'higher' if d.found.difference > 0 else 'lower'} by "
-        f"{abs(100 * d.found.difference):.2f} points"
-        for d in shown
+    shown = [d for d in differences if strength(d) != "no"]
+    if shown:
+        return " and ".join(_claim(d) for d in shown)
+    found = differences[0].found
+    return (
+        f"no difference shown ({NAMES[differences[0].measure]} {points(found.difference)} points, 95 % interval "
+        f"{points(found.low)} to {points(found.high)})"
     )
+
+
+def _claim(difference: Difference) -> str:
+    found = difference.found
+    way = "higher" if found.difference > 0 else "lower"
+    beyond = (
+        "" if strength(difference) == "shown" else " (suggested only: not beyond the number of comparisons)"
+    )
+    return f"{NAMES[difference.measure]} {way} by {abs(100 * found.difference):.2f} points{beyond}"
 
 
 def sentences(group: GroupResults) -> list[str]:
