@@ -110,6 +110,7 @@ def study(
     check_room(out, needed)
     if dry_run:
         return
+    record.write(out)
     _train(out, record, jobs, needed)
     groups = read_results(out, record)
     page = write_study(out, record, groups)

@@ -162,7 +162,7 @@ def test_a_dry_run_says_what_it_will_take_and_trains_nothing(store, tmp_path):
     code, output = call("study", store, "--out", tmp_path / "s", *WORDS, "--dry-run")
     assert code == 0
     assert "6 runs to go, 80 iterations" in output
-    assert not (tmp_path / "s" / "runs").exists()
+    assert not (tmp_path / "s").exists()
 
 
 @pytest.mark.parametrize(
@@ -183,6 +183,7 @@ def test_wrong_input_gives_one_clear_line(store, tmp_path, words, code, message)
     assert found == code, output
     assert message in output
     assert "Traceback" not in output
+    assert not (tmp_path / "s").exists()
 
 
 def test_another_study_and_another_folder_are_left_alone(finished, store, tmp_path):

@@ -147,7 +147,8 @@ class StudyRecord:
     versions: dict[str, str]
 
     def write(self, folder: Path) -> None:
-        """Write `study.json`, whole or not at all."""
+        """Write `study.json`, whole or not at all; the folder is made if need be."""
+        folder.mkdir(parents=True, exist_ok=True)
         plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json()}
         replace_file(folder / "study.json", (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
 
@@ -174,6 +175,8 @@ def open_record(
 ) -> StudyRecord:
     """Return the record of a new study, or of one that goes on: organs, networks, arms and seeds may be added.
 
+    Nothing is written: a study that cannot be done leaves none behind, and does not change one that can.
+
     Args:
         folder: the study's.
         options: what is asked for now.
@@ -191,8 +194,6 @@ def open_record(
         if folder.exists() and any(folder.iterdir()):
             raise DataError("NOT_EMPTY", "a folder that holds other files", "a new folder, or that of a study",
                             "choose another --out", path=folder)  # fmt: skip
-        folder.mkdir(parents=True, exist_ok=True)
-        new.write(folder)
         return new
     old = StudyRecord.read(folder)
     rates, shared = (old.options.rates, options.rates), set(old.options.models) & set(options.models)
@@ -212,9 +213,7 @@ def open_record(
         seeds=max(old.options.seeds, options.seeds),
         rates=rates[0] | rates[1],
     )
-    record = dataclasses.replace(old, options=merged, store=store)
-    record.write(folder)
-    return record
+    return dataclasses.replace(old, options=merged, store=store)
 
 
 def _joined(old: Sequence[str], new: Sequence[str]) -> tuple[str, ...]:

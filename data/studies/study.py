@@ -124,10 +124,13 @@ def check_room(folder: Path, needed: Estimate) -> None:
     Raises:
         DataError: there is less room than it needs (code `DISK_FULL`).
     """
-    free = shutil.disk_usage(folder).free
+    place = folder.absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
     if free < needed.disk_bytes:
-        raise DataError("DISK_FULL", f"{free / 2**30:.1f} GiB free for a study of "
-                        f"{needed.disk_bytes / 2**30:.1f} GiB", "room for all runs",
+        raise DataError("DISK_FULL", f"{free / 2**20:,.0f} MiB free for a study of "
+                        f"{needed.disk_bytes / 2**20:,.0f} MiB", "room for all runs",
                         "free space, choose another --out, or ask for fewer arms or seeds")  # fmt: skip
 
 
