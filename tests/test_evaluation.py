@@ -2,7 +2,6 @@
 
 import math
 from dataclasses import replace
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -196,13 +195,6 @@ def test_keeping_the_largest_component_twice_is_keeping_it_once(mask):
 
 
 @pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
-def test_the_benchmark_runs_and_finds_monais_values(monkeypatch):
-    monkeypatch.syspath_prepend(Path(__file__).parents[1] / "benchmarks")
-    run = pytest.importorskip("evaluate").run
-    rows = run(slices=12, size=32, repeats=1)
-    assert all(ratio > 0 for _, ratio, _ in rows)
-
-
 def test_the_functions_are_public():
     assert kerasbalance.evaluate_case is evaluate_case
     assert kerasbalance.summarise_cases is summarise_cases
