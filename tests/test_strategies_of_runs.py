@@ -125,6 +125,8 @@ def test_strategies_of_one_seed_test_on_the_same_cases_whatever_the_seed(store, 
 def test_contradictions_are_refused(store, tmp_path):
     with pytest.raises(DataError, match="no candidates"):
         dataclasses.replace(OPTIONS, strategy="random", ratio=1.0)
+    with pytest.raises(DataError, match="weighted with flips"):
+        dataclasses.replace(OPTIONS, strategy="weighted", ratio=1.0, flips=("none", "horizontal"))
     words = ["train", str(store), "--out", str(tmp_path / "r"), "--organ", made_runs.ORGAN]
     result = CliRunner().invoke(main, [*words, "--no-mining", "--strategy", "random"])
     assert result.exit_code == 2

@@ -11,8 +11,9 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.model import Segmenter, load_model
 from kerasbalance.data.runs.predict import segment_refs
 from kerasbalance.data.runs.slice_table import SliceTable
+from kerasbalance.data.runs.strategies import parse_rule
 from kerasbalance.data.runs.suspects import Suspect, find_signs, measure_tissue
-from kerasbalance.data.runs.train import Run, parse_rule
+from kerasbalance.data.runs.train import Run
 
 Progress = Callable[[int, int], None]
 

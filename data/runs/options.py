@@ -118,6 +118,10 @@ class TrainOptions:
                         "a ratio below 1, no mining, or mining in all the data",
                         "pass --ratio 0.5, --no-mining or --strategy mined-all")  # fmt: skip
 
+        if self.strategy == "weighted" and self.flips != ("none",):
+            raise usage("the strategy weighted with flips", "slices as they are, drawn by their scores",
+                        "leave out --flips, or choose another strategy")  # fmt: skip
+
     @property
     def mining(self) -> bool:
         """Whether slices are scored at all."""

@@ -31,6 +31,7 @@ from kerasbalance.data.runs.split import (
     split_store,
     write_split,
 )
+from kerasbalance.data.runs.strategies import make_sampler
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
 
@@ -218,7 +219,7 @@ class Run:
                             "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
         model = build_model(options, source.plane)
         compile_model(model, options)
-        sampler = self._sampler()
+        sampler = make_sampler(options, self.refs(PART_B), self.refs(PART_A))
         dataset = kb.IndexedDataset(
             source,
             sampler.index,
@@ -265,23 +266,6 @@ class Run:
                 if log.csv_file is not None:
                     log.csv_file.close()
 
-    def _sampler(self) -> Any:
-        """Return what decides which slices are trained on, before and after scoring."""
-        options = self.options
-        base, rule = self.refs(PART_B), parse_rule(options.rule)
-        if options.strategy == "weighted":
-            return kb.ProportionalSampler(base)
-        if options.strategy in ("none", "mined-all"):
-            return kb.mine_on_top(base, rule, flips=options.flips, base_flips=options.flips)
-        rules = {"mined": rule, "random": kb.at_random(rule, options.seed), "add-all": kb.everything()}
-        return kb.HardSliceSampler(
-            base,
-            self.refs(PART_A),
-            rules[options.strategy],
-            flips=options.flips,
-            base_flips=options.flips,
-        )
-
     def _validation(self, source: PaddedSource) -> Any:
         refs = self.refs(VALIDATION)
         if not len(refs):
@@ -303,12 +287,6 @@ class Run:
             for window, *values in zip(history.epoch, *(history.history[name] for name in names), strict=True)
         )
         replace_file(self.folder.history_file, text.getvalue().encode())
-
-
-def parse_rule(text: str) -> Any:
-    """Turn "below:0.923" or "lowest:0.15" into a rule."""
-    name, _, value = text.partition(":")
-    return {"below": kb.below, "lowest": kb.lowest}[name](float(value))
 
 
 def describe_split(rows: Sequence[SplitRow]) -> list[tuple[str, int, int, int, float]]:
