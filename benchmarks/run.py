@@ -20,7 +20,7 @@ TINY = {
     "ingest": {"slices": 4, "size": 32, "repeats": 1},
     "evaluate": {"slices": 16, "size": 48, "repeats": 1},
     "scale": {"counts": (2, 4), "entries": (10,)},
-    "step": {"size": 32, "filters": 2, "batch": 2, "steps": 1, "rounds": 1},
+    "step": {"size": 32, "filters": 2, "batch": 2, "steps": 1, "rounds": 1, "precisions": ("float32",)},
     "loop": {"size": 32, "filters": 2, "batch": 2, "steps": 2, "rounds": 1},
 }
 """Every benchmark, and the settings with which it runs in a moment and only shows that it runs."""

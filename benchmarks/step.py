@@ -119,14 +119,21 @@ def convolution_peak(bf16: bool) -> float:
     return 2 * 9 * 128 * 128 * 64 * 64 * 4 / min(times)
 
 
-def run(size: int = 128, filters: int = 32, batch: int = 4, steps: int = 3, rounds: int = 5) -> list[Row]:
+def run(
+    size: int = 128,
+    filters: int = 32,
+    batch: int = 4,
+    steps: int = 3,
+    rounds: int = 5,
+    precisions: tuple[str, ...] = ("float32", "mixed_bfloat16"),
+) -> list[Row]:
     """Return the figures of this process's backend."""
     import keras
 
     one_core()
     backend = keras.config.backend()
     rows = []
-    for precision in ("float32", "mixed_bfloat16"):
+    for precision in precisions:
         rows += _unet(backend, precision, size, filters, batch, steps, rounds)
     return [*rows, _fcn(backend, size, filters // 2, batch, steps, rounds)]
 
