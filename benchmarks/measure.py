@@ -62,10 +62,13 @@ def is_installed(package: str) -> bool:
 
 
 def largest_memory() -> float:
-    """Return the largest resident size of this process so far, in MiB; Linux counts it in KiB, macOS in bytes."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / (
-        2**20 if platform.system() == "Darwin" else 2**10
-    )
+    """Return the largest resident size of this process so far, in MiB."""
+    with (
+        contextlib.suppress(OSError),
+        open("/proc/self/status") as file,
+    ):  # Linux: getrusage would count the parent's
+        return next(int(line.split()[1]) for line in file if line.startswith("VmHWM")) / 2**10
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20
 
 
 def machine() -> str:
