@@ -28,7 +28,7 @@ _TRAINING = (
     click.option("--iterations", type=int, help="Optimizer steps of every run."),
     click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
     click.option("--batch-size", type=int, help="Slices a step."),
-    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.005."),
+    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.003."),
     click.option("--momentum", type=float, help="Of SGD."),
     click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
     click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),

@@ -22,7 +22,7 @@ _OPTIONS = (
     click.option("--iterations", type=int, help="Optimizer steps in all."),
     click.option("--batch-size", type=int, help="Slices a step."),
     click.option("--learning-rate", type=float, help="At the beginning; it decays polynomially to 0. "
-                 "Default: unet 0.1, fcn 0.005, your own model 0.01."),
+                 "Default: unet 0.1, fcn 0.003, your own model 0.01."),
     click.option("--momentum", type=float, help="Of SGD."),
     click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
     click.option("--strategy", type=click.Choice(["mined", "mined-all", "weighted", "add-all", "random"]),

@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import made_runs
 import numpy as np
@@ -18,8 +19,8 @@ from kerasbalance.data.runs.slice_table import SliceTable
 from kerasbalance.data.runs.split import read_split
 from kerasbalance.data.studies.arms import parse_arm
 from kerasbalance.data.studies.options import StudyRecord, unit_folder
-from kerasbalance.data.studies.results import Difference, GroupResults
-from kerasbalance.data.studies.verdict import describe, headline
+from kerasbalance.data.studies.results import ArmScores, Difference, GroupResults, RunScores
+from kerasbalance.data.studies.verdict import describe, headline, sentences
 from kerasbalance.paired import PairedDifference
 
 ARMS = ("0.5", "mined", "random")
@@ -232,6 +233,21 @@ def test_the_headline_answers_for_every_control():
         "2.00 points and the worst tenth of the cases higher by 1.00 points (suggested only: not beyond the number of "
         "comparisons)."
     )
+
+
+def run_scores(seed, dice, threshold=math.nan):
+    cases = tuple(SimpleNamespace(dice=value) for value in dice)
+    return RunScores(seed, cases, np.ones(3), 0, 1, 20, 160, 5, threshold)
+
+
+def test_runs_that_did_not_learn_are_named_and_so_are_scores_that_came_too_early():
+    arms = (
+        ArmScores(parse_arm("all"), (run_scores(0, [0.9, 0.8]), run_scores(1, [0.0, 0.1]))),
+        ArmScores(parse_arm("mined"), (run_scores(0, [0.9, 0.9], threshold=0.2),)),
+    )
+    told = " ".join(sentences(GroupResults("liver", "unet", arms, (), (), 0, (), ())))
+    assert "did not learn, by their mean case Dice: all, seed 1 (0.05)." in told
+    assert "mostly chance: mined, seed 0 (up to 0.20)." in told
 
 
 def test_a_ratio_is_an_arm_whatever_its_spelling():

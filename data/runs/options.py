@@ -15,7 +15,7 @@ STRATEGIES = ("none", "mined", "random", "add-all", "mined-all", "weighted")
 all of A join, the hard ones of B are added once more, or B is drawn in proportion to 1 - score."""
 ON_ALL = ("mined-all", "weighted")
 """Strategies that need no part A; with a selection ratio of 1 part B is all the data."""
-RATES = {"unet": 0.1, "fcn": 0.005}
+RATES = {"unet": 0.1, "fcn": 0.003}
 """Learning rates, with momentum 0.9, at which the networks learn from scratch; FCN-8s, without batch normalisation,
 does not survive the U-Net's."""
 OWN_RATE = 0.01

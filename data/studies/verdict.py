@@ -7,7 +7,7 @@ from kerasbalance.data.studies.results import Difference, GroupResults
 
 FEWEST_SEEDS = 5
 LEARNED = 0.5
-"""A Dice below which the hardest slices are no choice."""
+"""A Dice below which a model has not learned its task, and the slices on which it does worst are no choice."""
 QUESTION = ("mean", "worst tenth")
 NAMES = {
     "mean": "mean case Dice",
@@ -115,6 +115,17 @@ def sentences(group: GroupResults) -> list[str]:
         lines.append(
             "The model had learned little when it scored the slices, and which were hard was then mostly chance: "
             f"{'; '.join(early)}. More --iterations or a later --mine-at would tell more."
+        )
+    failed = [
+        f"{arm.arm.name}, seed {run.seed} ({run.dice.mean():.2f})"
+        for arm in group.arms
+        for run in arm.runs
+        if run.dice.mean() < LEARNED
+    ]
+    if failed:
+        lines.append(
+            f"Runs that did not learn, by their mean case Dice: {'; '.join(failed)}. They count like all others, and "
+            "differences with them say more about the training than about its slices; try another --learning-rate."
         )
     if group.diverged:
         lines.append(f"Diverged, and left out: {'; '.join(group.diverged)}.")
