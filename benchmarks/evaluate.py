@@ -32,7 +32,7 @@ def scatter(mask: np.ndarray) -> np.ndarray:
     return mask ^ (np.random.default_rng(0).random(mask.shape, np.float32) < 5e-4)
 
 
-def run(slices: int = 200, size: int = 512, repeats: int = 5) -> list[Row]:
+def run(slices: int = 200, size: int = 512, repeats: int = 3) -> list[Row]:
     """Return the figures; refuse to compare speeds where MONAI's values are others."""
     prediction, reference = make_masks(slices, size)
     rows = []

@@ -2,6 +2,7 @@
 
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,8 +12,8 @@ from measure import Row, largest_memory, one_core, take_turns
 from step import keras_model, make_slices
 
 
-def run(size: int = 128, filters: int = 32, batch: int = 4, steps: int = 10, rounds: int = 7) -> list[Row]:
-    """Return the figures of this process's backend."""
+def run(size: int = 128, filters: int = 16, batch: int = 4, steps: int = 6, rounds: int = 5) -> Iterator[Row]:
+    """Yield the figures of this process's backend."""
     import keras
 
     import kerasbalance as kb
@@ -23,13 +24,11 @@ def run(size: int = 128, filters: int = 32, batch: int = 4, steps: int = 10, rou
     source = kb.ArraySource(x, y)
     dataset = kb.IndexedDataset(source, kb.Index(np.arange(len(x))), batch_size=batch, steps_per_epoch=steps)
     model = keras_model("unet", size, filters, "float32")
-    return [
-        *_fits(backend, model, dataset, rounds),
-        *_scoring(backend, model, source, batch, rounds),
-        _waiting(backend, model, dataset),
-        _adapter(backend, size, rounds),
-        _whole(backend, filters, rounds),
-    ]
+    yield from _fits(backend, model, dataset, rounds)
+    yield from _scoring(backend, model, source, batch, rounds)
+    yield _waiting(backend, model, dataset)
+    yield _adapter(backend, size, rounds)
+    yield _whole(backend, filters, rounds)
 
 
 def _fits(backend: str, model: Any, dataset: Any, rounds: int) -> list[Row]:
@@ -160,7 +159,7 @@ def _whole(backend: str, filters: int, rounds: int) -> Row:
     from kerasbalance.data.runs.options import TrainOptions
     from kerasbalance.data.runs.train import Run
 
-    iterations = 20 * rounds
+    iterations = 100 * rounds
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         make_store(folder, make_arrays(32, 64), 6)
