@@ -12,7 +12,7 @@ from kerasbalance.cli.common import CONTEXT, reports_errors
 HONEST = (
     "What this shows: the mechanism, from DICOM to mined slices and test cases, on synthetic CT. What it does not "
     "show: whether mining helps. One run with one seed cannot; that takes the same iterations with and without "
-    "mining, random slices as a control, and several seeds."
+    "mining, random slices as a control, and several seeds: kerasbalance study."
 )
 _SIZE, _ITERATIONS, _FILTERS = "64", "300", "8"
 
