@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from kerasbalance.cli import training
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import (
     CONTEXT,
@@ -26,22 +27,16 @@ if TYPE_CHECKING:
 _ARMS = "all,0.8,0.5,0.3,0.2,mined,random"
 _TRAINING = (
     click.option("--iterations", type=int, help="Optimizer steps of every run."),
-    click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
-    click.option("--batch-size", type=int, help="Slices a step."),
+    training.BASE_FILTERS,
+    training.BATCH_SIZE,
     click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.003."),
-    click.option("--momentum", type=float, help="Of SGD."),
-    click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
-    click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
-    click.option("--flips", help="Forms of the slices, separated by commas: none, horizontal, vertical, both."),
-    click.option("--test-share", type=float, help="Share of the cases kept for evaluation."),
-    click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16."),
+    training.MOMENTUM,
+    training.MINE_AT,
+    training.RULE,
+    training.FLIPS,
+    training.TEST_SHARE,
+    training.PRECISION,
 )  # fmt: skip
-
-
-def _training_options(command: Any) -> Any:
-    for option in reversed(_TRAINING):
-        command = option(command)
-    return command
 
 
 @click.command(
@@ -62,7 +57,7 @@ def _training_options(command: Any) -> Any:
 @click.option("--seeds", type=int, default=5, show_default=True, help="How many; fewer than 5 show nothing.")
 @click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at a time.")
 @click.option("--dry-run", is_flag=True, help="Say what it will take, and train nothing.")
-@_training_options
+@training.add_options(_TRAINING)
 @json_option
 @backend_option
 @reports_errors
@@ -94,7 +89,8 @@ def study(
     from kerasbalance.data.studies.study import check_room, check_store, estimate
     from kerasbalance.data.studies.workers import threads_for
 
-    options = _options(_list(organs), _list(models), _list(arms), seeds, given)
+    lists = (training.split_list(text) for text in (organs, models, arms))
+    options = _options(*lists, seeds=seeds, given=given)
     opened = SliceStore(store)
     record = open_record(
         out,
@@ -125,19 +121,20 @@ def study(
         raise SystemExit(PARTLY)
 
 
-def _list(text: str) -> tuple[str, ...]:
-    return tuple(part.strip() for part in text.split(",") if part.strip())
-
-
 def _options(
-    organs: tuple[str, ...], models: tuple[str, ...], arms: tuple[str, ...], seeds: int, given: dict[str, Any]
+    organs: tuple[str, ...],
+    models: tuple[str, ...],
+    arms: tuple[str, ...],
+    *,
+    seeds: int,
+    given: dict[str, Any],
 ) -> "StudyOptions":
     from kerasbalance.data.runs.options import TrainOptions
     from kerasbalance.data.studies.options import StudyOptions
 
     stated = {name: value for name, value in given.items() if value is not None}
     if "flips" in stated:
-        stated["flips"] = _list(stated["flips"])
+        stated["flips"] = training.split_list(stated["flips"])
     rates = _rates(stated.pop("learning_rate", ""), models)
     return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
 
@@ -147,7 +144,10 @@ def _rates(text: str, models: tuple[str, ...]) -> dict[str, float]:
     try:
         if "=" not in text:
             return {model: float(text) for model in models} if text else {}
-        return {model: float(rate) for model, _, rate in (part.rpartition("=") for part in _list(text))}
+        return {
+            model: float(rate)
+            for model, _, rate in (part.rpartition("=") for part in training.split_list(text))
+        }
     except ValueError:
         raise click.UsageError(
             f"--learning-rate {text}: expected a number, or one for each network such as unet=0.1,fcn=0.01"

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from click.core import ParameterSource
 
+from kerasbalance.cli import training
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
 
@@ -18,32 +19,26 @@ _OPTIONS = (
     click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
                  help="paper: Zhang et al. 2019 to the letter (a million iterations of a full-width network)."),
     click.option("--model", help="unet, fcn, or package.module:function."),
-    click.option("--base-filters", type=int, help="Filters of the first level (unet and fcn)."),
+    training.BASE_FILTERS,
     click.option("--iterations", type=int, help="Optimizer steps in all."),
-    click.option("--batch-size", type=int, help="Slices a step."),
+    training.BATCH_SIZE,
     click.option("--learning-rate", type=float, help="At the beginning; it decays polynomially to 0. "
                  "Default: unet 0.1, fcn 0.003, your own model 0.01."),
-    click.option("--momentum", type=float, help="Of SGD."),
+    training.MOMENTUM,
     click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
     click.option("--strategy", type=click.Choice(["mined", "mined-all", "weighted", "add-all", "random"]),
                  help="Once slices are scored: add the hard ones of A; repeat the hard ones of all the data; draw by "
                  "1 - score; add all of A; or add as many random ones of A (the control). Default: mined."),
     click.option("--loss", type=click.Choice(["dice", "dice+focal", "dice+topk"]), help="Default: dice."),
-    click.option("--mine-at", type=float, help="Share of the iterations after which slices are scored."),
-    click.option("--rule", help="Which slices are hard: below:SCORE or lowest:SHARE."),
-    click.option("--flips", help="Forms of the slices, separated by commas: none, horizontal, vertical, both."),
+    training.MINE_AT,
+    training.RULE,
+    training.FLIPS,
     click.option("--ratio", type=float, help="Selection ratio: share of the training cases that is part B."),
-    click.option("--test-share", type=float, help="Share of the cases kept for evaluation."),
+    training.TEST_SHARE,
     click.option("--validation-share", type=float, help="Share of the cases evaluated while training."),
     click.option("--seed", type=int, help="Of the split, the weights and the order."),
-    click.option("--precision", help="float32, mixed_bfloat16 or mixed_float16."),
+    training.PRECISION,
 )  # fmt: skip
-
-
-def _add_options(command: Any) -> Any:
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance train store --out run --organ liver")
@@ -62,7 +57,7 @@ def _add_options(command: Any) -> Any:
 )
 @backend_option
 @reports_errors
-@_add_options
+@training.add_options(_OPTIONS)
 def train(
     store: Path | None,
     out: Path,
@@ -115,7 +110,7 @@ def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, A
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     flips = given["flips"]
-    split = None if flips is None else tuple(part.strip() for part in flips.split(",") if part.strip())
+    split = None if flips is None else training.split_list(flips)
     return {**given, "flips": split, "organs": tuple(given["organs"]) or None}
 
 

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.runs.folder import RunFolder, RunRecord
+from kerasbalance.data.runs.options import MINING
 from kerasbalance.data.runs.slice_table import SliceTable
 from kerasbalance.data.runs.split import SplitRow, read_split
 from kerasbalance.evaluation import CaseMetrics, OrganSummary, summarise_cases
@@ -50,7 +51,7 @@ class Contents:
     @property
     def threshold(self) -> float:
         """The score below which slices were hard: the rule's own, or the highest that was chosen; else NaN."""
-        if self.record.options.strategy not in ("mined", "mined-all"):
+        if self.record.options.strategy not in MINING:
             return math.nan
         name, _, value = self.record.options.rule.partition(":")
         if name == "below":

@@ -16,7 +16,7 @@ from kerasbalance.data.report.style import CSS, SCRIPT
 from kerasbalance.data.report.surfaces import surface_pair
 from kerasbalance.data.report.views import case_views, slice_pictures
 from kerasbalance.data.runs.model import Segmenter
-from kerasbalance.data.runs.options import WINDOWS
+from kerasbalance.data.runs.options import MINING, WINDOWS
 from kerasbalance.data.runs.predict import load_segmenter
 from kerasbalance.data.runs.train import Run
 from kerasbalance.data.store.files import replace_file
@@ -50,6 +50,14 @@ def write_page(path: Path, title: str, body: str) -> None:
     """Write a page of its own style and script, whole or not at all."""
     text = PAGE.substitute(title=html.escape(title), css=CSS, body=body, script=SCRIPT)
     replace_file(path, text.encode())
+
+
+def write_figure(folder: Path, name: str, png: bytes, caption: str, kind: str = "chart") -> str:
+    """Write a figure's file into a folder that exists and return it as HTML."""
+    replace_file(folder / f"{name}.png", png)
+    text = html.escape(caption)
+    return (f'<figure class="{kind}"><img src="{data_uri(png)}" alt="{text}">'
+            f"<figcaption>{text}</figcaption></figure>")  # fmt: skip
 
 
 def write_report(run: Run, *, progress: Progress = lambda step: None) -> Path:
@@ -181,7 +189,7 @@ class _Report:
         caption = (f"Scores of the candidates. Not drawn: {int(perfect.sum()):,} slices that do not show the organ and "
                    "were left empty; their score is 1.")  # fmt: skip
         charts = [self.figure("scores", histogram, caption)]
-        if self.run.options.strategy in ("mined", "mined-all") and table.hard.any():
+        if self.run.options.strategy in MINING and table.hard.any():
             charts += [
                 self.figure(f"hard-by-{name}", figures.share_bars(count(table), title), caption)
                 for name, title, count, caption in _GROUPS
@@ -239,10 +247,7 @@ class _Report:
 
     def figure(self, name: str, png: bytes, caption: str, kind: str = "chart") -> str:
         """Write a figure's file and return it as HTML."""
-        replace_file(self.folder / f"{name}.png", png)
-        text = html.escape(caption)
-        return (f'<figure class="{kind}"><img src="{data_uri(png)}" alt="{text}">'
-                f"<figcaption>{text}</figcaption></figure>")  # fmt: skip
+        return write_figure(self.folder, name, png, caption, kind)
 
 
 GALLERY_NOTE = (

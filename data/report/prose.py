@@ -7,7 +7,7 @@ import numpy as np
 from kerasbalance.data.report.contents import Contents
 from kerasbalance.data.report.hardness import Share, by_area, by_case, by_position
 from kerasbalance.data.report.tables import number
-from kerasbalance.data.runs.options import ON_ALL
+from kerasbalance.data.runs.options import MINING, ON_ALL
 
 NETWORKS = {"unet": "U-Net", "fcn": "fully convolutional network (FCN-8s)"}
 CHOSEN = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "added"}
@@ -75,11 +75,7 @@ def _results(contents: Contents) -> str:
 def hard_slices(contents: Contents) -> str:
     """Return one paragraph on who the hard slices are."""
     table = contents.mining
-    if (
-        table is None
-        or not table.hard.any()
-        or contents.record.options.strategy not in ("mined", "mined-all")
-    ):
+    if table is None or not table.hard.any() or contents.record.options.strategy not in MINING:
         return ""
     half = len(by_case(table)) // 2 or 1
     hard, total = int(table.hard.sum()), len(table)

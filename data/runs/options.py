@@ -20,6 +20,8 @@ RATES = {"unet": 0.1, "fcn": 0.003}
 does not survive the U-Net's."""
 OWN_RATE = 0.01
 """For a network of the user's own."""
+MINING = ("mined", "mined-all")
+"""Strategies that choose slices by their scores; the others take all, any, or weigh them."""
 LOSSES = ("dice", "dice+focal", "dice+topk")
 WINDOWS = 100
 """A run is divided into about so many windows: points of the curve, chances for a checkpoint."""

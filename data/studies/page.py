@@ -6,8 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasbalance.data.report import figures
-from kerasbalance.data.report.gallery import data_uri
-from kerasbalance.data.report.page import write_page
+from kerasbalance.data.report.page import write_figure, write_page
 from kerasbalance.data.report.tables import table
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.studies import tables
@@ -70,9 +69,14 @@ def _section(folder: Path, number: int, group: GroupResults) -> str:
     )
     words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences(group)[1:])
     arms = "".join(f"<li>{html.escape(line)}</li>" for line in legend(group))
+    place = folder / "figures"
+    place.mkdir(exist_ok=True)
     strips = figures.strips([(arm.arm.name, arm.dice(arm.seeds)) for arm in group.arms])
-    shown = [_figure(folder, f"{number}-cases", strips, "Case Dice by way of training: small dots are cases (mean over "
-                     "the seeds), large ones the mean over the cases of each seed.")]  # fmt: skip
+    caption = (
+        "Case Dice by way of training: small dots are cases (mean over the seeds), large ones the mean over the cases "
+        "of each seed."
+    )
+    shown = [write_figure(place, f"{number}-cases", strips, caption)]
     for measure in MEASURES:
         pairs = [d for d in group.differences if d.measure == measure]
         if pairs:
@@ -80,22 +84,13 @@ def _section(folder: Path, number: int, group: GroupResults) -> str:
                     for d in pairs]  # fmt: skip
             picture = figures.intervals(rows, f"difference of {NAMES[measure]}, Dice points")
             caption = f"Paired differences of {NAMES[measure]}, with 95 % interval."
-            shown.append(_figure(folder, f"{number}-{measure.replace(' ', '-')}", picture, caption))
+            shown.append(write_figure(place, f"{number}-{measure.replace(' ', '-')}", picture, caption))
     return (
         f"{table(tables.HEADERS, [tables.cells(row) for row in group.rows])}"
         f'<p class="muted">{html.escape(hard)}</p><ul class="muted">{arms}</ul>'
         f'<div class="charts">{"".join(shown)}</div><h3>In words</h3><ul>{words}</ul><h3>Every comparison</h3>'
         f"{table(tables.PAIR_HEADERS, [tables.pair_cells(d) for d in group.differences], text_columns=3)}"
     )
-
-
-def _figure(folder: Path, name: str, png: bytes, caption: str) -> str:
-    place = folder / "figures"
-    place.mkdir(exist_ok=True)
-    replace_file(place / f"{name}.png", png)
-    text = html.escape(caption)
-    image = f'<img src="{data_uri(png)}" alt="{text}">'
-    return f'<figure class="chart">{image}<figcaption>{text}</figcaption></figure>'
 
 
 def _settings(record: StudyRecord) -> str:

@@ -3,7 +3,7 @@
 import dataclasses
 import shutil
 import tempfile
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -103,9 +103,8 @@ def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:
         figures = measured[unit.organ, unit.model]
         seconds += figures["seconds"] * iterations_left(folder, record, unit)
         size = BYTES_A_PARAMETER * figures["parameters"]
-        states = (
-            KEPT_CHECKPOINTS * (2 if record.options.base.momentum else 1) + 2
-        )  # and model.keras with its optimizer
+        # Checkpoints hold the weights, and their momentum; model.keras holds both.
+        states = KEPT_CHECKPOINTS * (2 if record.options.base.momentum else 1) + 2
         disk += size * states * (len(unit.arms) + 1)
     largest = max(figures["memory_bytes"] for figures in measured.values())
     parallel = min(jobs, len(left))
@@ -146,8 +145,8 @@ def train_study(folder: Path, record: StudyRecord, jobs: int, progress: Progress
     Raises:
         DataError: a run failed; what is done stays.
     """
-    tasks: Iterable[Task] = [Task(folder, record, unit) for unit in units_left(folder, record)]
-    for unit, kind, content in run_units(list(tasks), jobs):
+    tasks = [Task(folder, record, unit) for unit in units_left(folder, record)]
+    for unit, kind, content in run_units(tasks, jobs):
         if kind == "iterations":
             progress(int(content), "")
         else:

@@ -46,7 +46,7 @@ def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> N
             if shared and not run.resumed:
                 trunk = trunk or _trained_trunk(folder, record, unit, report)
                 run = run.branch(trunk)
-            run.train([_Counter(report, run)])
+            run.train([_Counter(report)])
         except NonFiniteError as error:
             replace_file(run.folder.diverged_file, (json.dumps({"error": str(error)}) + "\n").encode())
         else:
@@ -58,7 +58,7 @@ def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report
     first = unit.arms[0]
     plain = Arm("trunk", first.ratio, "none", first.loss, "")
     trunk = _open(record, unit, plain, trunk_folder(folder, unit))
-    trunk.train_trunk([_Counter(report, trunk)])
+    trunk.train_trunk([_Counter(report)])
     keras.backend.clear_session()
     return trunk
 
@@ -74,7 +74,7 @@ def _open(record: StudyRecord, unit: Unit, arm: Arm, out: Path) -> Run:
 class _Counter(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
     """Tells how many iterations were done since it told last."""
 
-    def __init__(self, report: Report, run: Run) -> None:
+    def __init__(self, report: Report) -> None:
         super().__init__()
         self._report, self._steps = report, 0
 

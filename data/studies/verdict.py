@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kerasbalance.data.studies.arms import parse_arm
+from kerasbalance.data.runs.options import MINING
 from kerasbalance.data.studies.results import Difference, GroupResults
 
 FEWEST_SEEDS = 5
@@ -107,7 +107,7 @@ def sentences(group: GroupResults) -> list[str]:
     early = [
         f"{arm.arm.name}, seed {run.seed} (up to {run.threshold:.2f})"
         for arm in group.arms
-        if arm.arm.strategy in ("mined", "mined-all")
+        if arm.arm.strategy in MINING
         for run in arm.runs
         if run.threshold < LEARNED
     ]
@@ -136,4 +136,4 @@ def sentences(group: GroupResults) -> list[str]:
 
 def legend(group: GroupResults) -> list[str]:
     """Return what each arm is."""
-    return [f"{row.arm.name}: {parse_arm(row.arm.name).meaning}" for row in group.rows]
+    return [f"{row.arm.name}: {row.arm.meaning}" for row in group.rows]
