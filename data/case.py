@@ -12,14 +12,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.dicom import Series, choose_series, read_volume, scan_folder, source_digest
+from kerasbalance.data.dicom import Series, choose_series, fingerprint, read_volume, scan_folder
 from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.dicom.files import list_files
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.geometry import Grid
 from kerasbalance.data.labels import OrganRule, check_rules
 from kerasbalance.data.masks import Mask, read_mask
-from kerasbalance.data.nifti import is_nifti, read_ct
+from kerasbalance.data.nifti import is_nifti, read_ct, source_digest
 from kerasbalance.data.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.shaping import crop_or_pad, resample_plane
 from kerasbalance.data.source_files import read_regular
@@ -116,12 +116,13 @@ def open_source(request: CaseRequest, options: CaseOptions) -> Source:
     """
     if os.path.isfile(request.ct) and _begins_as_nifti(request.ct):
         volume = read_ct(request.ct)
-        return _source(request, options, (volume.source_digest,), volume.source_digest, lambda: volume)
+        digest = source_digest(volume.hu, volume.grid)
+        return _source(request, options, (digest,), digest, lambda: volume)
     series = _find_series(request, options)
-    header, ct_digest = series.slices[0].header, source_digest(series)
+    header, known = series.slices[0].header, fingerprint(series)
     named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
-    identity = named if header.series_uid else (ct_digest,)
-    return _source(request, options, identity, ct_digest, lambda: read_volume(series))
+    identity = named if header.series_uid else (known.digest,)
+    return _source(request, options, identity, known.digest, lambda: read_volume(series, known))
 
 
 def _source(
@@ -202,11 +203,11 @@ def read_case(
     _check_sides(volume, options)
     with _about("mask"):
         mask = _read_mask(request, volume, options)
-        if source.ct_digest != volume.source_digest or source.mask_state != _file_states(request.mask):
+        if source.mask_state != _file_states(request.mask):
             raise DataError("CHANGING", "files that changed while they were read", "files at rest",
-                            "ingest the case when its files are complete", where="CT or mask")  # fmt: skip
+                            "ingest the case when its files are complete")  # fmt: skip
     hu, labels, grid = _shape(volume, mask, options)
-    patient, patient_notes = _patient(request, volume, pseudonyms)
+    patient, patient_notes = _patient(request, volume, source, pseudonyms)
     spreads = hu_spread(hu, labels, mask.organs)
     notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
     facts = CaseFacts(
@@ -263,11 +264,13 @@ def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Ma
     )
 
 
-def _patient(request: CaseRequest, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:
+def _patient(
+    request: CaseRequest, volume: Volume, source: Source, pseudonyms: Pseudonyms
+) -> tuple[str, tuple[Note, ...]]:
     stated = request.patient.strip() or volume.identity.patient_id
     if stated:
         return pseudonyms.patient(stated), ()
-    fallback = volume.identity.study_uid or volume.source_digest
+    fallback = volume.identity.study_uid or source.ct_digest
     note = Note("PATIENT_UNKNOWN", "no PatientID: the case counts as a patient of its own")
     return pseudonyms.of("patient", fallback), (note,)
 

@@ -45,7 +45,7 @@ def read_ct(path: Path | str) -> Volume:
     turned, grid = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
     notes += _check_angles(grid, path)
-    return Volume(hu, grid, "nifti", Identity(), source_digest(hu, grid), {}, (*image.notes, *notes))
+    return Volume(hu, grid, "nifti", Identity(), {}, (*image.notes, *notes))
 
 
 def _hounsfield(image: NiftiImage, path: Path) -> tuple[NDArray[np.int16], list[Note]]:

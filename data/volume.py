@@ -42,7 +42,6 @@ class Volume:
         grid: where its voxels lie.
         source_kind: `"dicom"` or `"nifti"`.
         identity: who it is; never stored.
-        source_digest: SHA-256 (hex) of the stored pixels and the geometry, not of the headers.
         tags: technical facts that may be stored (transfer syntax, modality, ...), by DICOM keyword.
         notes: what was tolerated or mended.
     """
@@ -51,6 +50,5 @@ class Volume:
     grid: Grid
     source_kind: str
     identity: Identity
-    source_digest: str
     tags: dict[str, str]
     notes: tuple[Note, ...] = ()

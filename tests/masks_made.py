@@ -49,7 +49,7 @@ def made_volume(labels=None, grid=None):
     hu[labels > 0] = 60
     noise = np.random.default_rng(0).normal(0, 8, labels.shape)
     identity = Identity(frame_of_reference_uid=FRAME, file_names=NAMES[: labels.shape[0]])
-    return Volume(np.maximum(hu + noise, -1024).astype(np.int16), grid, "dicom", identity, "0" * 64, {})
+    return Volume(np.maximum(hu + noise, -1024).astype(np.int16), grid, "dicom", identity, {})
 
 
 def save_nifti(path, labels, grid, *, dtype=None):
@@ -216,4 +216,4 @@ def real_volume(folder):
     hu = sitk.GetArrayFromImage(image)
     hu, grid = to_canonical(hu, Grid.from_affine(hu.shape, matrix))
     identity = Identity(file_names=tuple(name.rpartition("/")[2] for name in names))
-    return Volume(np.clip(hu, -1024, 32767).astype(np.int16), grid, "dicom", identity, "", {})
+    return Volume(np.clip(hu, -1024, 32767).astype(np.int16), grid, "dicom", identity, {})

@@ -1,10 +1,12 @@
 """Slices are found, sorted and judged by geometry alone (facts: pitfalls 1, 2, 5, 6, 7 and 14)."""
 
+import os
+
 import numpy as np
 import pytest
 from series_maker import PATIENT, make_series, read, refusal, rewrite
 
-from kerasbalance.data.dicom import choose_series, read_volume, scan_folder, source_digest
+from kerasbalance.data.dicom import choose_series, fingerprint, read_volume, scan_folder
 
 
 def codes(notes):
@@ -43,20 +45,23 @@ def test_spacing_comes_from_positions_and_not_from_slice_thickness(tmp_path):
     assert read(tmp_path).grid.spacing_mm == pytest.approx((1.25, 0.9, 0.6))
 
 
+def digest(folder):
+    return fingerprint(choose_series(scan_folder(folder))).digest
+
+
 def test_a_shuffled_copy_under_other_uids_has_the_same_digest(tmp_path):
     one = make_series(tmp_path / "a")
     make_series(tmp_path / "b", series="1.2.826.0.7", name=lambda n: f"{99 - n}", origin_mm=(-100, -120, 999))
-    digests = {source_digest(choose_series(scan_folder(tmp_path / name))) for name in "ab"}
+    digests = {digest(tmp_path / name) for name in "ab"}
     assert len(digests) == 1
-    assert read(tmp_path / "a").source_digest in digests
     rewrite(one.files[3], lambda d: setattr(d, "RescaleSlope", 2))
-    assert read(tmp_path / "a").source_digest not in digests
+    assert digest(tmp_path / "a") not in digests
 
 
 @pytest.mark.parametrize("patients", ["identity", "signature"])
 def test_headers_and_what_follows_the_pixels_do_not_count_in_the_digest(tmp_path, patients):
     made = make_series(tmp_path)
-    before = read(tmp_path).source_digest
+    before = digest(tmp_path)
 
     def change(dataset):
         dataset.PatientID = "other"
@@ -65,7 +70,7 @@ def test_headers_and_what_follows_the_pixels_do_not_count_in_the_digest(tmp_path
 
     for path in made.files:
         rewrite(path, change)
-    assert read(tmp_path).source_digest == before
+    assert digest(tmp_path) == before
 
 
 def test_a_missing_slice_is_refused_and_allowed_by_name(tmp_path):
@@ -322,11 +327,24 @@ def test_impossible_geometry_is_refused(tmp_path, keyword, values, found):
     assert found in error.received
 
 
+def test_a_file_that_changes_between_hashing_and_decoding_is_refused(tmp_path):
+    made = make_series(tmp_path)
+    series = choose_series(scan_folder(tmp_path))
+    known = fingerprint(series)
+    read_volume(series, known)
+    content, state = bytearray(made.files[4].read_bytes()), made.files[4].stat()
+    content[-7] ^= 1
+    made.files[4].write_bytes(content)
+    os.utime(made.files[4], ns=(state.st_atime_ns, state.st_mtime_ns))
+    with pytest.raises(ValueError, match=r"^CHANGING: file 5 of 12: a file that changed while it was read"):
+        read_volume(series, known)
+
+
 def test_reading_refuses_what_scanning_found(tmp_path):
     made = make_series(tmp_path)
     made.files[4].unlink()
     series = scan_folder(tmp_path).series[0]
     assert [error.code for error in series.problems] == ["GAP"]
-    for function in (read_volume, source_digest):
+    for function in (read_volume, fingerprint):
         with pytest.raises(ValueError, match=r"^GAP: file 5 of 11: 1 uneven steps"):
             function(series)

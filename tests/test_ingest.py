@@ -314,5 +314,5 @@ def test_a_mask_that_changes_while_it_is_read_is_refused(cohort, tmp_path, monke
     source = case.open_source(request, CaseOptions())
     write_nifti(mask, np.roll(made_pair(0)[1], 1, axis=2))
     _, pseudonyms = open_store(tmp_path)
-    with pytest.raises(DataError, match="CHANGING: CT or mask: files that changed while they were read"):
+    with pytest.raises(DataError, match="CHANGING: mask: files that changed while they were read"):
         case.read_case(request, CaseOptions(), source, pseudonyms)

@@ -1,7 +1,7 @@
 """Pixels of a checked series, streamed one image at a time into an int16 volume."""
 
 import hashlib
-from collections.abc import Iterable
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from pydicom.encaps import encapsulate
 from pydicom.pixels import get_decoder
 from pydicom.uid import UID
+from zlib_ng import zlib_ng
 
 from kerasbalance.data.dicom.codestream import RLE, coded_plane, unpack_rle
 from kerasbalance.data.dicom.header import Header, known_name, lenient_pydicom
@@ -24,50 +25,66 @@ _TISSUE_HU = -900
 """Padding that would lie above this value in HU is worth a loud note."""
 
 
-def source_digest(series: Series) -> str:
-    """Return the SHA-256 of a series' stored pixels and geometry, without decoding anything.
+@dataclass(frozen=True)
+class Fingerprint:
+    """What the stored pixels and the geometry of a series are known by.
 
-    Headers do not count: the same images under other UIDs or in another order of files give the same digest.
+    Args:
+        digest: SHA-256 of both. Headers do not count: the same images under other UIDs or in another order of
+            files give the same.
+        checksums: CRC-32 of the stored bytes of each image.
+    """
+
+    digest: str
+    checksums: tuple[int, ...]
+
+
+def fingerprint(series: Series) -> Fingerprint:
+    """Hash a series without decoding anything.
 
     Raises:
         DataError: the series has a problem, or a file has become unreadable.
     """
     if series.problems:
         raise series.problems[0]
-    return _digest(series, (stored_digest(item) for item in series.slices))
-
-
-def _digest(series: Series, digests: Iterable[str]) -> str:
     total = hashlib.sha256(b"dicom-ct")
     origin = series.slices[0].position
-    for item, own in zip(series.slices, digests, strict=True):
+    checksums = []
+    for item in series.slices:
+        stored = read_stored(item)
         offset = np.round(item.position - origin, 3) + 0.0
-        total.update(own.encode() + offset.tobytes())
-    return total.hexdigest()
+        total.update(stored_digest(item, stored).encode() + offset.tobytes())
+        checksums.append(zlib_ng.crc32(stored))
+    return Fingerprint(total.hexdigest(), tuple(checksums))
 
 
-def read_volume(series: Series) -> Volume:
+def read_volume(series: Series, known: Fingerprint | None = None) -> Volume:
     """Decode a series into HU in the canonical orientation.
 
+    Args:
+        series: what `scan_folder` found.
+        known: what was hashed before; the same bytes must still be there.
+
     Raises:
-        DataError: the series has a problem, or an image cannot be decoded (the file is named).
+        DataError: the series has a problem, an image cannot be decoded, or a file has changed since it was
+            hashed (the file is named).
     """
     if series.problems:
         raise series.problems[0]
     grid = grid_of(series.slices)
     hu = np.empty(grid.shape, np.int16)
-    digests = []
-    for row, item in zip(hu, series.slices, strict=True):
+    for number, item in enumerate(series.slices):
         stored = read_stored(item)
-        digests.append(stored_digest(item, stored))
-        row[:] = hounsfield(decode(stored, item), item)
+        if known is not None and zlib_ng.crc32(stored) != known.checksums[number]:
+            raise item.refused("CHANGING", "a file that changed while it was read", "files at rest",
+                               "ingest the case when its files are complete")  # fmt: skip
+        hu[number] = hounsfield(decode(stored, item), item)
     canonical, turned = to_canonical(hu, grid)
     return Volume(
         hu=np.ascontiguousarray(canonical, np.int16),
         grid=turned,
         source_kind="dicom",
         identity=_identity(series, turned),
-        source_digest=_digest(series, digests),
         tags=_tags(series),
         notes=(*series.notes, *_padding_notes(series)),
     )

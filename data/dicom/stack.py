@@ -81,7 +81,9 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[Note], l
 
 def _is_double(item: Slice, first: Slice) -> bool:
     same_place = np.linalg.norm(item.position - first.position) <= SAME_POSITION_MM
-    return bool(same_place) and stored_digest(item) == stored_digest(first)
+    return bool(same_place) and stored_digest(item, read_stored(item)) == stored_digest(
+        first, read_stored(first)
+    )
 
 
 def _contradiction(item: Slice, first: Slice) -> DataError:
@@ -142,12 +144,12 @@ def read_stored(item: Slice) -> bytes:
     return stored
 
 
-def stored_digest(item: Slice, stored: bytes | None = None) -> str:
+def stored_digest(item: Slice, stored: bytes) -> str:
     """Return the SHA-256 of one image as stored: pixel data and what turns them into HU, no identifiers.
 
     Args:
         item: the image.
-        stored: its stored bytes, if they were read already.
+        stored: its stored bytes.
     """
     header, frame = item.header, item.frame
     byte_order = "big" if header.transfer_syntax == BIG_ENDIAN else "little"
@@ -158,7 +160,7 @@ def stored_digest(item: Slice, stored: bytes | None = None) -> str:
     digest = hashlib.sha256(repr(facts).encode())
     if header.modality_lut is not None:
         digest.update(repr(header.modality_lut.first).encode() + header.modality_lut.entries)
-    digest.update(read_stored(item) if stored is None else stored)
+    digest.update(stored)
     return digest.hexdigest()
 
 

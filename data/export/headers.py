@@ -16,7 +16,7 @@ from pydicom.dataset import Dataset
 from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 
-from kerasbalance.data.dicom import Series, source_digest
+from kerasbalance.data.dicom import Series, fingerprint
 from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, Header
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import DataError, Note
@@ -120,7 +120,7 @@ class SourceHeaders:
 
     @cached_property
     def _digest(self) -> str:
-        return source_digest(self.series)
+        return fingerprint(self.series).digest
 
     @cached_property
     def _read(self) -> tuple[dict[str, str], tuple[str, ...]]:

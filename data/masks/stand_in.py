@@ -52,7 +52,7 @@ def stand_in(reference: Path, prediction: Path) -> Volume:
 def _volume(grid: Grid, frame: str) -> Volume:
     zeros, canonical = to_canonical(np.broadcast_to(np.int16(0), grid.shape), grid)
     identity = Identity(frame_of_reference_uid=frame)
-    return Volume(zeros.view(np.int16), canonical, "none", identity, "", {})
+    return Volume(zeros.view(np.int16), canonical, "none", identity, {})
 
 
 def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
