@@ -8,7 +8,6 @@ Reference:
 """
 
 import gzip
-import hashlib
 import io
 import math
 import zlib
@@ -43,7 +42,6 @@ class NiftiImage:
         slope: what a stored value is multiplied with; 1.0 where the header gives none.
         intercept: what is added afterwards.
         grid: where the voxels lie, LPS millimetres, not yet canonical.
-        digest: SHA-256 (hex) of the uncompressed file, so that packing it anew changes nothing.
         notes: what was tolerated.
     """
 
@@ -51,7 +49,6 @@ class NiftiImage:
     slope: float
     intercept: float
     grid: Grid
-    digest: str
     notes: tuple[Note, ...]
 
     @property
@@ -117,7 +114,6 @@ def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = m
         1.0 if slope is None else float(slope),
         0.0 if intercept is None else float(intercept),
         grid,
-        hashlib.sha256(content.data).hexdigest(),
         notes,
     )
 

@@ -22,7 +22,6 @@ MAX_FAT_SHARE = 0.10
 SOFT_ORGANS = frozenset({"liver", "kidney", "spleen"})
 _LOWEST, _HIGHEST = -1024, 3071
 _BINS = _HIGHEST - _LOWEST + 1
-_SLICES_AT_ONCE = 16
 
 
 @dataclass(frozen=True)
@@ -73,12 +72,11 @@ def hu_spread(
     if hu.shape != labels.shape:
         raise ValueError(f"hu {hu.shape} and labels {labels.shape} differ; pass arrays of one shape")
     counts = np.zeros((len(organs) + 1, _BINS), np.int64)
-    for start in range(0, len(hu), _SLICES_AT_ONCE):
-        marked = labels[start : start + _SLICES_AT_ONCE]
-        inside = (marked > 0) & (marked <= len(organs))
-        values = np.clip(hu[start : start + _SLICES_AT_ONCE][inside], _LOWEST, _HIGHEST).astype(np.int64)
-        joint = marked[inside].astype(np.int64) * _BINS + values - _LOWEST
-        counts += np.bincount(joint, minlength=counts.size).reshape(counts.shape)
+    for image, mask in zip(hu, labels, strict=True):
+        inside = mask != 0
+        own, bins = mask[inside], np.clip(image[inside], _LOWEST, _HIGHEST) - _LOWEST
+        for number in range(1, len(organs) + 1) if own.size else ():
+            counts[number] += np.bincount(bins[own == number], minlength=_BINS)
     return tuple(_spread(organ, counts[number]) for number, organ in enumerate(organs, 1))
 
 

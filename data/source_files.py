@@ -5,11 +5,10 @@ ever, a link may lead out of the folder, and the text of a parser's exception ma
 identifier.
 """
 
-import hashlib
 import os
 import re
 import stat
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -142,11 +141,3 @@ def _is_inside_file(entry: Path, root: Path) -> bool:
         return entry.is_file() and (not entry.is_symlink() or entry.resolve().is_relative_to(root))
     except (OSError, RuntimeError):
         return False
-
-
-def combined_digest(digests: Iterable[str]) -> str:
-    """Return the SHA-256 (hex) over digests in the given order; a single one comes back as it is."""
-    digests = list(digests)
-    if len(digests) == 1:
-        return digests[0]
-    return hashlib.sha256("\n".join(digests).encode()).hexdigest()

@@ -269,14 +269,6 @@ def test_a_folder_of_organs_refuses_numbers_and_lists_only_plain_names(tmp_path)
     assert "canary" not in str(error)
 
 
-def test_the_digest_follows_the_content_and_not_name_or_packing(tmp_path):
-    volume = made_volume()
-    one = read_mask(save_nifti(tmp_path / "a.nii", made_labels(), volume.grid), volume, BOTH)
-    two = read_mask(save_nifti(tmp_path / "b.nii.gz", made_labels(), volume.grid), volume, BOTH)
-    other = read_mask(save_nifti(tmp_path / "c.nii", made_labels()[::-1], volume.grid), volume, BOTH)
-    assert one.digest == two.digest != other.digest
-
-
 def test_a_truncated_or_foreign_file_is_refused_in_words(tmp_path):
     path, volume = values_mask(tmp_path, [0, 1, 2])
     whole = path.read_bytes()

@@ -14,6 +14,7 @@ from store_maker import add_case, made_arrays, made_facts, made_store, open_stor
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore, verify_store
+from kerasbalance.data.store.case_hdf5 import unpack
 from kerasbalance.data.store.casefile import CaseArrays, append_seal, build_case, check_case
 from kerasbalance.data.store.facts import dump_facts, load_facts
 from kerasbalance.data.store.index import dump_entry
@@ -191,6 +192,24 @@ def virtual(file):
 def external_storage(file):
     del file["image"]
     file.create_dataset("image", (4, 16, 12), "<i2", external=[("/etc/hostname", 0, h5py.h5f.UNLIMITED)])
+
+
+@pytest.mark.parametrize("level", [1, 2, 9])
+def test_a_chunk_is_inflated_as_zlib_deflated_it_and_never_beyond_its_size(level):
+    plane = np.random.default_rng(0).integers(0, 3, 4096).astype(np.uint8).tobytes()
+    packed = zlib.compress(plane, level)
+    assert unpack(memoryview(packed), 4096) == plane
+    spoiled = bytearray(packed)
+    spoiled[-1] ^= 1
+    for bad, size in (
+        (packed[:-1], 4096),
+        (packed[:99], 4096),
+        (packed, 4095),
+        (packed, 4097),
+        (spoiled, 4096),
+    ):
+        with pytest.raises(ValueError, match="inflated"):
+            unpack(memoryview(bad), size)
 
 
 def shape_bomb(file):

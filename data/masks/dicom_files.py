@@ -1,6 +1,5 @@
 """DICOM files as untrusted input: bounded, silent, and with no exception but `DataError`."""
 
-import hashlib
 import logging
 import struct
 import warnings
@@ -69,11 +68,8 @@ def read_header(path: Path, tags: list[str]) -> pydicom.Dataset:
         return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*tags], force=True)
 
 
-def read_dicom(path: Path) -> tuple[pydicom.Dataset, str]:
+def read_dicom(path: Path) -> pydicom.Dataset:
     """Read a whole DICOM file, with or without preamble.
-
-    Returns:
-        The data set, and the SHA-256 (hex) of the file.
 
     Raises:
         DataError: not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
@@ -84,7 +80,7 @@ def read_dicom(path: Path) -> tuple[pydicom.Dataset, str]:
         dataset = pydicom.dcmread(BytesIO(content), force=True)
         if not len(dataset):
             raise ValueError("empty")
-        return dataset, hashlib.sha256(content).hexdigest()
+        return dataset
 
 
 def _refuse_deflated(head: bytes, path: Path) -> None:

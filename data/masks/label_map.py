@@ -14,7 +14,6 @@ from kerasbalance.data.masks.mask import Canvas, Mask, Request, finish
 from kerasbalance.data.masks.names import Structure, select
 from kerasbalance.data.masks.placing import place
 from kerasbalance.data.masks.values import count_values, translate, value_table
-from kerasbalance.data.source_files import combined_digest
 
 
 @dataclass(frozen=True, eq=False)
@@ -25,14 +24,12 @@ class LabelMap:
         planes: gives the slices `(rows, columns)` in order, each time it is called.
         grid: where they lie.
         kind: as in `Mask`.
-        digest: SHA-256 (hex) of the content.
         notes: what was tolerated.
     """
 
     planes: Callable[[], Iterator[NDArray[Any]]]
     grid: Grid
     kind: str
-    digest: str
     notes: tuple[Note, ...] = ()
 
     def organs(self, rules: tuple[OrganRule, ...]) -> tuple[NDArray[np.uint8], tuple[Note, ...]]:
@@ -46,7 +43,7 @@ def mask_from_label_map(label_map: LabelMap, request: Request) -> Mask:
     labels, notes = label_map.organs(request.rules)
     placed, remarks = place(labels, label_map.grid, request)
     organs = tuple(rule.organ for rule in request.rules)
-    return finish(placed, organs, label_map.kind, label_map.digest, (*notes, *remarks))
+    return finish(placed, organs, label_map.kind, (*notes, *remarks))
 
 
 def mask_from_parts(
@@ -63,15 +60,14 @@ def mask_from_parts(
     structures = [Structure(number, name) for number, name in enumerate(names)]
     selection = select(structures, request.rules, word=word)
     canvas = Canvas(request.volume.grid.shape, selection.organs)
-    digests, notes, kind = [], [], ""
+    notes, kind = [], ""
     for number, organ in sorted(selection.organ_of.items(), key=lambda item: (item[1], item[0])):
         part = load(number)
         labels, remarks = part.organs((OrganRule(selection.organs[organ]),))
         placed, more = place(labels, part.grid, request)
         for slice_number in range(len(placed)):
             canvas.paint(slice_number, organ, placed[slice_number] > 0)
-        digests.append(part.digest)
         notes += [*remarks, *more]
         kind = part.kind
     unique = tuple(dict.fromkeys([*notes, *canvas.notes()]))
-    return finish(canvas.labels, selection.organs, kind, combined_digest(digests), unique)
+    return finish(canvas.labels, selection.organs, kind, unique)

@@ -21,14 +21,12 @@ class Mask:
         labels: uint8 `(slices, rows, columns)`; 0 is background, `i + 1` is `organs[i]`.
         organs: the organs' names, in the order of the rules. An organ may have no voxel; a note says so.
         kind: `"nifti"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
-        digest: SHA-256 (hex) over the content of the files that were used, in a stable order; no names in it.
         notes: what was tolerated or looks odd.
     """
 
     labels: NDArray[np.uint8]
     organs: tuple[str, ...]
     kind: str
-    digest: str
     notes: tuple[Note, ...] = ()
 
 
@@ -77,14 +75,12 @@ class Canvas:
         return (Note("OVERLAP", text),)
 
 
-def finish(
-    labels: NDArray[np.uint8], organs: tuple[str, ...], kind: str, digest: str, notes: tuple[Note, ...]
-) -> Mask:
+def finish(labels: NDArray[np.uint8], organs: tuple[str, ...], kind: str, notes: tuple[Note, ...]) -> Mask:
     """Make the mask, with a loud note for every organ that has no voxel."""
     empty = [o for number, o in enumerate(organs, 1) if not any((plane == number).any() for plane in labels)]
     if empty:
         notes += (Note("EMPTY", f"the mask marks no voxel as {', '.join(empty)}", loud=True),)
-    return Mask(np.ascontiguousarray(labels), organs, kind, digest, notes)
+    return Mask(np.ascontiguousarray(labels), organs, kind, notes)
 
 
 def check_frame_of_reference(mask_uid: object, request: Request) -> tuple[Note, ...]:

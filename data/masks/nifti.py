@@ -26,4 +26,4 @@ def load_nifti(path: Path, request: Request) -> LabelMap:
     def planes() -> Iterator[NDArray[Any]]:
         return image.slices()
 
-    return LabelMap(planes, image.grid, "nifti", image.digest, image.notes)
+    return LabelMap(planes, image.grid, "nifti", image.notes)

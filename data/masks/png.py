@@ -7,7 +7,6 @@ Reference:
     PNG specification, third edition, section 11.2.1 (IHDR).
 """
 
-import hashlib
 import struct
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -22,7 +21,7 @@ from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request
 from kerasbalance.data.organ_check import hu_spread
-from kerasbalance.data.source_files import combined_digest, malformed, natural_key, read_regular
+from kerasbalance.data.source_files import malformed, natural_key, read_regular
 
 MAX_PNG_BYTES = 2**28
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
@@ -63,18 +62,17 @@ def load_png(paths: Sequence[Path], request: Request) -> LabelMap:
             "one PNG for each slice of the CT",
             "check that nothing is missing, or give the mask as NIfTI or DICOM SEG",
         )
-    content = [read_regular(path, max_bytes=MAX_PNG_BYTES) for path in paths]
     stack = np.empty((len(paths), *grid.shape[1:]), np.uint16)
-    for number, (path, data) in enumerate(zip(paths, content, strict=True)):
+    for number, path in enumerate(paths):
+        data = read_regular(path, max_bytes=MAX_PNG_BYTES)
         stack[number] = _decode(data, grid.shape[1:], path, f"file {number + 1} of {len(paths)}")
     order = _order(paths, stack, request)
-    digests = [hashlib.sha256(content[number]).hexdigest() for number in order]
     text = "PNG rows and columns were taken as those of the CT's image: columns to the left, rows to the back"
 
     def planes() -> Iterator[NDArray[Any]]:
         return (stack[number] for number in order)
 
-    return LabelMap(planes, grid, "png", combined_digest(digests), (Note("PNG_ORIENTATION", text),))
+    return LabelMap(planes, grid, "png", (Note("PNG_ORIENTATION", text),))
 
 
 def _decode(data: bytes, shape: tuple[int, int], path: Path, where: str) -> Planes:

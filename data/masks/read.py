@@ -99,7 +99,7 @@ def _read_folder(folder: Path, request: Request) -> Mask:
     if not listing.skipped:
         return mask
     text = f"{listing.skipped} entries of the mask folder are no regular files and were skipped"
-    return Mask(mask.labels, mask.organs, mask.kind, mask.digest, (*mask.notes, Note("NOT_REGULAR", text)))
+    return Mask(mask.labels, mask.organs, mask.kind, (*mask.notes, Note("NOT_REGULAR", text)))
 
 
 def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], request: Request) -> Mask:

@@ -42,7 +42,7 @@ def read_rtstruct(path: Path, request: Request) -> Mask:
         DataError: damaged or with coordinates that are not finite (`MALFORMED`), too large (`TOO_LARGE`), not
             on this CT's slices (`GEOMETRY`, `FRAME_OF_REFERENCE`), or no ROI for the rules (`LABEL_NAME`).
     """
-    dataset, digest = read_dicom(path)
+    dataset = read_dicom(path)
     with malformed("the ROI list of an RTSTRUCT", path):
         structures = _structures(dataset)
     selection = select(structures, request.rules, word="ROI")
@@ -56,7 +56,7 @@ def read_rtstruct(path: Path, request: Request) -> Mask:
         _fill_roi(contours, request.volume.grid, canvas, selection.organ_of[number], count)
     _check_inside(count)
     notes += (*_remarks(count), *canvas.notes())
-    return finish(canvas.labels, selection.organs, "rtstruct", digest, notes)
+    return finish(canvas.labels, selection.organs, "rtstruct", notes)
 
 
 def _structures(dataset: pydicom.Dataset) -> list[Structure]:

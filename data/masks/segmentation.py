@@ -67,7 +67,7 @@ def read_segmentation(path: Path, request: Request) -> Mask:
             another grid (`GEOMETRY`) or frame of reference (`FRAME_OF_REFERENCE`), or no segment for the
             rules (`LABEL_NAME`).
     """
-    dataset, digest = read_dicom(path)
+    dataset = read_dicom(path)
     check_decodable(dataset, path)
     with malformed("the segment list of a DICOM SEG", path):
         notes = check_frame_of_reference(dataset.get("FrameOfReferenceUID"), request)
@@ -79,7 +79,7 @@ def read_segmentation(path: Path, request: Request) -> Mask:
     with malformed("the pixels of a DICOM SEG", path):
         notes += _paint(dataset, frames, slice_of, selection, canvas)
     labels, remarks = place(canvas.labels, grid, request, sparse=True)
-    return finish(labels, selection.organs, "dicom-seg", digest, (*notes, *canvas.notes(), *remarks))
+    return finish(labels, selection.organs, "dicom-seg", (*notes, *canvas.notes(), *remarks))
 
 
 def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:

@@ -23,7 +23,7 @@ from kerasbalance.data.masks.dicom_files import (
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request, check_frame_of_reference
 from kerasbalance.data.masks.values import as_labels
-from kerasbalance.data.source_files import combined_digest, malformed, too_large
+from kerasbalance.data.source_files import malformed, too_large
 
 SAME_POSITION_MM = 1e-2
 MAX_VOXELS = 2**30
@@ -36,7 +36,6 @@ class _Slice:
     row_step_mm: Array
     column_step_mm: Array
     normal: Array
-    digest: str
     series: str
     frame_of_reference: str
 
@@ -71,11 +70,11 @@ def load_series(paths: Sequence[Path], request: Request) -> LabelMap:
     def planes() -> Iterator[NDArray[Any]]:
         return (item.values for item in slices)
 
-    return LabelMap(planes, grid, "dicom-series", combined_digest(s.digest for s in slices), notes)
+    return LabelMap(planes, grid, "dicom-series", notes)
 
 
 def _read_slice(path: Path, where: str) -> _Slice:
-    dataset, digest = read_dicom(path)
+    dataset = read_dicom(path)
     check_decodable(dataset, path)
     if int(dataset.get("NumberOfFrames") or 1) != 1 or int(dataset.get("SamplesPerPixel") or 1) != 1:
         raise DataError(
@@ -97,7 +96,7 @@ def _read_slice(path: Path, where: str) -> _Slice:
         raise _no_geometry(
             received, "ImagePositionPatient, ImageOrientationPatient and PixelSpacing", path
         ) from None
-    return _Slice(values, position, *steps, digest, *uids)
+    return _Slice(values, position, *steps, *uids)
 
 
 def _check_alike(slices: Sequence[_Slice]) -> None:

@@ -33,30 +33,41 @@ def count_values(planes: Iterable[NDArray[Any]]) -> Counts:
     """
     total = np.zeros(MAX_LABEL + 1, np.int64)
     for plane in planes:
-        counted = np.bincount(np.ravel(as_labels(plane)))
+        labels = as_labels(plane)
+        marked = labels[labels != 0]
+        counted = np.bincount(marked, minlength=1)
         total[: len(counted)] += counted
+        total[0] += labels.size - marked.size
     values = np.flatnonzero(total)
     if len(values) > MAX_DISTINCT:
         raise _bad_value(f"{len(values):,} different values", "a CT or another image taken for a mask?")
     return {int(value): int(total[value]) for value in values}
 
 
-def as_labels(plane: NDArray[Any]) -> NDArray[np.int64]:
-    """Return a slice as integers; raises as `count_values`."""
+def as_labels(plane: NDArray[Any]) -> NDArray[Any]:
+    """Return a slice as uint8 or uint16; raises as `count_values`."""
     if plane.dtype.kind == "f":
-        with np.errstate(invalid="ignore"):
-            rounded = np.rint(plane)
-            # NaN and infinity fail the comparison as well.
-            odd = ~(np.abs(plane - rounded) <= ROUNDING)
-        if odd.any():
-            example = float(plane[odd][0])
-            received = f"{int(odd.sum()):,} voxels of one slice that are no whole numbers, e.g. {example:.4g}"
-            raise _bad_value(received, "threshold a probability map first")
-        plane = rounded
+        plane = _whole(plane)
     if plane.size and (plane.min() < 0 or plane.max() > MAX_LABEL):
         received = f"values from {plane.min():g} to {plane.max():g}"
         raise _bad_value(received, "a CT or another image taken for a mask?")
-    return plane.astype(np.int64)
+    labels: NDArray[Any] = plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
+    return labels
+
+
+def _whole(plane: NDArray[Any]) -> NDArray[Any]:
+    with np.errstate(invalid="ignore"):
+        exact: NDArray[Any] = plane.astype(np.int32)
+        if (exact == plane).all():
+            return exact
+        rounded: NDArray[Any] = np.rint(plane)
+        # NaN and infinity fail the comparison as well.
+        odd = ~(np.abs(plane - rounded) <= ROUNDING)
+    if odd.any():
+        example = float(plane[odd][0])
+        received = f"{int(odd.sum()):,} voxels of one slice that are no whole numbers, e.g. {example:.4g}"
+        raise _bad_value(received, "threshold a probability map first")
+    return rounded
 
 
 def _bad_value(received: str, advice: str) -> DataError:
@@ -174,5 +185,9 @@ def translate(
     """
     labels = np.empty(shape, np.uint8)
     for number, plane in enumerate(planes):
-        labels[number] = table[as_labels(plane)]
+        own = as_labels(plane)
+        if own.any():
+            table.take(own, out=labels[number], mode="clip")  # no value is beyond: they were counted
+        else:
+            labels[number] = table[0]
     return labels

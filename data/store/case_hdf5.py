@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import h5py
 import numpy as np
 from numpy.typing import NDArray
+from zlib_ng import zlib_ng
 
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.faults import unsafe
@@ -107,6 +108,23 @@ def chunk_table(dataset: h5py.Dataset, *, gzipped: bool = False) -> NDArray[np.i
     dataset.id.chunk_iter(note)
     plain = table[:, 1] == rows * columns * dataset.dtype.itemsize
     return table if (table >= 0).all() and (gzipped or plain.all()) else None
+
+
+def unpack(packed: memoryview, size: int) -> bytes:
+    """Inflate one chunk of a mask.
+
+    Raises:
+        ValueError: it is no whole deflate stream of `size` bytes.
+    """
+    inflating = zlib_ng.decompressobj()
+    try:
+        plain: bytes = inflating.decompress(packed, size)
+        rest = b"" if inflating.eof else inflating.decompress(inflating.unconsumed_tail, 1)
+        if inflating.eof and len(plain) == size and not rest:
+            return plain
+    except zlib_ng.error:  # type: ignore[misc]  # untyped
+        pass
+    raise ValueError("a chunk that cannot be inflated")
 
 
 def image_range(dataset: h5py.Dataset) -> tuple[int, int]:

@@ -20,7 +20,7 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.case_hdf5 import chunk_table, fits, open_case
+from kerasbalance.data.store.case_hdf5 import chunk_table, fits, open_case, unpack
 from kerasbalance.data.store.facts import Entry
 from kerasbalance.data.store.faults import damaged
 
@@ -132,10 +132,10 @@ class CaseReader:
         offset, size = self._masks[number].tolist()
         pixels, opened = self._plane[0] * self._plane[1], self.map
         try:
-            plain = zlib_ng.decompress(memoryview(opened)[offset : offset + size], bufsize=pixels)
-            return np.frombuffer(plain, np.uint8, pixels).reshape(self._plane)
-        except (zlib_ng.error, ValueError):  # type: ignore[misc]  # untyped
+            plain = unpack(memoryview(opened)[offset : offset + size], pixels)
+        except ValueError:
             raise self._damaged("a mask that cannot be unpacked", f"slice {number + 1} of ") from None
+        return np.frombuffer(plain, np.uint8).reshape(self._plane)
 
     def _through_hdf5(self, name: str, number: int) -> NDArray[Any]:
         """Read a slice of another layout from the bytes that were hashed when the file was mapped."""
