@@ -327,6 +327,17 @@ def test_impossible_geometry_is_refused(tmp_path, keyword, values, found):
     assert found in error.received
 
 
+@pytest.mark.parametrize("group", [0x0009, 0x0029, 0x0043])
+@pytest.mark.parametrize("length", [65_000, 70_000, 1_000_000])
+def test_a_header_of_any_length_is_read_to_its_end(tmp_path, group, length):
+    def edit(dataset, _):
+        dataset.add_new((group, 0x0010), "LO", "PRIVATE")
+        dataset.add_new((group, 0x1010), "OB", b"\0" * length)
+
+    made = make_series(tmp_path, edit=edit)
+    np.testing.assert_array_equal(read(tmp_path).hu, made.hu)
+
+
 def test_a_file_that_changes_between_hashing_and_decoding_is_refused(tmp_path):
     made = make_series(tmp_path)
     series = choose_series(scan_folder(tmp_path))

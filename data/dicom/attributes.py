@@ -13,6 +13,13 @@ from pydicom.tag import BaseTag, Tag
 
 from kerasbalance.data.dicom.limits import MAX_VALUE_BYTES, HeaderTooLarge, Meter, Metered
 
+_PLAIN = {"CS", "DS", "IS", "UI", "US"}
+"""Value representations whose bytes alone say what the value is: no character set, no other attribute."""
+
+_SHORT_BYTES = 256
+_MOST_CONVERTED = 10_000
+_converted: dict[tuple[str | None, bytes | None, bool], Any] = {}
+
 
 def check_lengths(dataset: Dataset) -> None:
     """Refuse values that would take long to convert; sequences are metered by `items_of`.
@@ -59,7 +66,19 @@ def raw_bytes(dataset: Dataset, keyword: str) -> tuple[bytes, bool]:
 def value_of(dataset: Dataset, keyword: str) -> Any:
     """Return an attribute's value, None where it is missing; what `Dataset.get` does, at a part of its cost."""
     tag = _tag(keyword)
-    return dataset[tag].value if tag in dataset.keys() else None  # noqa: SIM118  # `in dataset` converts the tag anew
+    if tag not in dataset.keys():  # noqa: SIM118  # `in dataset` converts the tag anew
+        return None
+    raw = dataset.get_item(tag)
+    if not isinstance(raw, RawDataElement) or raw.VR not in _PLAIN or len(raw.value or b"") > _SHORT_BYTES:
+        return dataset[tag].value
+    # The files of a series repeat most of their values, and pydicom's conversion is most of a header's cost.
+    key = (raw.VR, raw.value, raw.is_little_endian)
+    value = _converted.get(key)
+    if value is None:
+        if len(_converted) >= _MOST_CONVERTED:
+            _converted.clear()
+        value = _converted[key] = dataset[tag].value
+    return value
 
 
 @cache

@@ -13,6 +13,9 @@ EXPANSION_FREE_BYTES = 2**28
 
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_VALUE_BYTES = 2**16
+HEAD_BYTES = 2**16
+"""What is read of a file at first: nearly every header lies in it."""
+
 MAX_READS = 200_000
 BYTES_A_READ = 400
 """A header may take `MAX_READS` reads, and one more for every so many bytes of the file (multi-frame files)."""
@@ -24,6 +27,10 @@ class HeaderTooLarge(Exception):
 
 class AsksToInflate(Exception):
     """The whole rest of the file was asked for, which pydicom only does in order to inflate it."""
+
+
+class PastHead(Exception):
+    """More was asked for than the first `HEAD_BYTES` of a file."""
 
 
 class Meter:
@@ -45,12 +52,13 @@ class Metered:
         file: what is read.
         size: its bytes; a read of more than there are must not allocate them.
         meter: the allowance, used up in place.
+        is_head: whether `file` holds only the beginning of a larger one.
     """
 
     name = ""
 
-    def __init__(self, file: BinaryIO, size: int, meter: Meter) -> None:
-        self._file, self._size, self._meter = file, size, meter
+    def __init__(self, file: BinaryIO, size: int, meter: Meter, *, is_head: bool = False) -> None:
+        self._file, self._size, self._meter, self._is_head = file, size, meter, is_head
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
@@ -59,6 +67,7 @@ class Metered:
         Raises:
             AsksToInflate: no size is given.
             HeaderTooLarge: the allowance is used up.
+            PastHead: the beginning of the file has not as many bytes.
         """
         if size < 0:
             raise AsksToInflate
@@ -66,6 +75,8 @@ class Metered:
         if size > MAX_VALUE_BYTES:
             size = min(size, meter.bytes + 1, max(self._size - self.tell(), 0))
         data = self._file.read(size)
+        if self._is_head and len(data) < size:
+            raise PastHead
         meter.reads -= 1
         meter.bytes -= len(data)
         if meter.bytes < 0 or meter.reads < 0:

@@ -11,10 +11,11 @@ Reference:
 import os
 import struct
 from dataclasses import replace
+from io import BytesIO
 from typing import BinaryIO, cast
 
 import pydicom
-from pydicom.dataset import Dataset
+from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 
 from kerasbalance.data.dicom.attributes import check_lengths, integer, order_number, text, texts
@@ -31,6 +32,7 @@ from kerasbalance.data.dicom.header import (
     unreadable,
 )
 from kerasbalance.data.dicom.limits import (
+    HEAD_BYTES,
     MAX_FRAMES,
     MAX_SIDE,
     MAX_VOXELS,
@@ -38,6 +40,7 @@ from kerasbalance.data.dicom.limits import (
     HeaderTooLarge,
     Meter,
     Metered,
+    PastHead,
 )
 from kerasbalance.data.dicom.modality_values import modality_lut, padding_range
 from kerasbalance.data.dicom.pixel_layout import (
@@ -83,10 +86,10 @@ def read_header(source: SourceFile) -> Header:
     """
     try:
         with source.path.open("rb") as file, lenient_pydicom():
-            if not _looks_like_dicom(file.read(132)):
+            head = file.read(HEAD_BYTES)
+            if not _looks_like_dicom(head):
                 raise NotDicom
-            file.seek(0)
-            return _read(source, file)
+            return _read(source, file, head)
     except (NotDicom, DataError):
         raise
     except AsksToInflate:
@@ -128,12 +131,14 @@ def _deflated(source: SourceFile) -> DataError:
     )  # fmt: skip
 
 
-def _read(source: SourceFile, file: BinaryIO) -> Header:
+def _read(source: SourceFile, file: BinaryIO, head: bytes) -> Header:
     size = os.fstat(file.fileno()).st_size
-    meter = Meter(size)
-    metered = cast(BinaryIO, Metered(file, size, meter))
-    dataset = pydicom.dcmread(metered, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
-    offset = file.tell()
+    try:
+        # Memory answers pydicom's many small reads and questions for the place without the system.
+        dataset, offset, meter = _parse(BytesIO(head), size, is_head=len(head) < size)
+    except PastHead:
+        file.seek(0)
+        dataset, offset, meter = _parse(file, size)
     check_lengths(dataset)
     header = _facts(source, dataset)
     if header.transfer_syntax in DEFLATED:
@@ -144,6 +149,13 @@ def _read(source: SourceFile, file: BinaryIO) -> Header:
         return header
     header = _with_values(header, dataset, meter)
     return _with_pixels(header, file, offset, size)
+
+
+def _parse(file: BinaryIO, size: int, *, is_head: bool = False) -> tuple[FileDataset, int, Meter]:
+    meter = Meter(size)
+    metered = cast(BinaryIO, Metered(file, size, meter, is_head=is_head))
+    dataset = pydicom.dcmread(metered, stop_before_pixels=True, specific_tags=list(_TAGS), force=True)
+    return dataset, file.tell(), meter
 
 
 def _facts(source: SourceFile, dataset: Dataset) -> Header:
