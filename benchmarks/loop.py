@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 from loader import make_arrays, make_store
-from measure import Row, largest_memory, one_core, take_turns
+from measure import Row, largest_memory, take_turns
 from step import keras_model, make_slices
 
 
@@ -18,7 +18,6 @@ def run(size: int = 128, filters: int = 16, batch: int = 4, steps: int = 6, roun
 
     import kerasbalance as kb
 
-    one_core()
     backend = keras.config.backend()
     x, y = make_slices(size, 4 * batch)
     source = kb.ArraySource(x, y)

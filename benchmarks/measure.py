@@ -42,7 +42,10 @@ def take_turns(ways: Ways, repeats: int, clock: Callable[[], float] = cpu_second
 
 
 def one_core() -> None:
-    """Use one core only, so that threads which wait for each other do not count as work."""
+    """Use one core only, so that threads which wait for each other do not count as work.
+
+    Call it before a backend is imported: torch counts the cores then, and two threads on one core spin.
+    """
     if hasattr(os, "sched_setaffinity"):
         os.sched_setaffinity(0, {min(os.sched_getaffinity(0))})
 

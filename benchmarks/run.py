@@ -13,7 +13,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from measure import Row, is_installed, machine
+from measure import Row, is_installed, machine, one_core
 
 TINY = {
     "loader": {"slices": 8, "size": 32, "cases": 2, "repeats": 1},
@@ -47,10 +47,13 @@ def main() -> None:
         print(machine())
         print(f"{'':9} {'aim':>8}")
     for name in options.names or TINY:
-        if name in WITH_KERAS and (len(backends) > 1 or os.environ.get("KERAS_BACKEND") != backends[0]):
+        if name in WITH_KERAS and not (options.json and len(options.names) == 1 and len(backends) == 1):
             for backend in backends:
                 _elsewhere(name, backend, options.tiny, options.json)
         else:
+            if name in WITH_KERAS:
+                os.environ["KERAS_BACKEND"] = backends[0]
+                one_core()
             for row in importlib.import_module(name).run(**(TINY[name] if options.tiny else {})):
                 _show(row, options.json)
 

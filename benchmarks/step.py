@@ -5,7 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-from measure import Row, is_installed, one_core, take_turns
+from measure import Row, is_installed, take_turns
 
 
 def make_slices(size: int, count: int, seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
@@ -130,7 +130,6 @@ def run(
     """Return the figures of this process's backend."""
     import keras
 
-    one_core()
     backend = keras.config.backend()
     rows = []
     for precision in precisions:
