@@ -1,5 +1,6 @@
 """Where the pixels are: anything that reads slices by row, and the plain case of two arrays."""
 
+import math
 from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
@@ -7,6 +8,8 @@ from numpy.typing import NDArray
 
 from kerasbalance.errors import explain
 from kerasbalance.index import Codes, Refs
+
+_ALIGNED_TO = 64
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
 
@@ -27,6 +30,18 @@ class Source(Protocol):
             flips: uint8 `(n,)`, 0 none, 1 horizontal (width), 2 vertical (height), 3 both.
         """
         ...
+
+
+def empty_batch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
+    """Return an uninitialised array whose first byte lies at a multiple of 64.
+
+    TensorFlow and JAX take such arrays as they are, and copy others.
+    """
+    size = math.prod(shape) * np.dtype(dtype).itemsize
+    room = np.empty(size + _ALIGNED_TO, np.uint8)
+    start = -room.ctypes.data % _ALIGNED_TO
+    batch: NDArray[Any] = room[start : start + size].view(dtype).reshape(shape)
+    return batch
 
 
 def flip_in_place(array: NDArray[Any], flips: Codes) -> None:
@@ -69,7 +84,14 @@ class ArraySource:
 
     def read(self, refs: Refs, flips: Codes) -> Batch:
         """Return fresh copies of the rows `refs`, image and mask flipped together."""
-        x, y = np.asarray(self.x[refs]), np.asarray(self.y[refs])
+        x, y = (_rows(array, refs) for array in (self.x, self.y))
         flip_in_place(x, flips)
         flip_in_place(y, flips)
         return x, y
+
+
+def _rows(array: NDArray[Any], refs: Refs) -> NDArray[Any]:
+    rows = empty_batch((len(refs), *array.shape[1:]), array.dtype)
+    for row, ref in zip(rows, np.asarray(refs).tolist(), strict=True):
+        row[...] = array[ref]
+    return rows

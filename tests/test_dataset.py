@@ -3,6 +3,7 @@ import pickle
 import threading
 import time
 
+import keras
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -75,6 +76,18 @@ def test_a_batch_may_be_changed_without_changing_any_other():
         assert (y == 3).all()
         x[:], y[:] = -1, -1
     assert source.y[3, 0, 0] == 3
+
+
+def test_the_backend_takes_a_batch_as_it_is_where_it_can():
+    images, masks = kb.ArraySource(np.zeros((9, 8, 8, 1), np.int16), np.zeros((9, 8, 8), np.uint8)).read(
+        np.arange(3), np.zeros(3, np.uint8)
+    )
+    assert [array.ctypes.data % 64 for array in (images, masks)] == [0, 0]
+    if keras.backend.backend() == "jax":
+        import jax
+
+        addresses = [jax.device_put(array).unsafe_buffer_pointer() for array in (images, masks)]
+        assert addresses == [array.ctypes.data for array in (images, masks)]
 
 
 def test_weighted_draws_follow_the_weights_and_never_take_a_zero():

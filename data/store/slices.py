@@ -11,6 +11,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
+from kerasbalance.source import empty_batch
 
 
 class SliceStore:
@@ -213,8 +214,8 @@ class StoreSource:
         """
         refs = self.store.check_refs(refs)
         codes = _check_flips(flips, refs)
-        x = np.empty((len(refs), *self.plane, 1), np.int16)
-        y = np.zeros((len(refs), *self.plane, 1), np.uint8)
+        x = empty_batch((len(refs), *self.plane, 1), np.int16)
+        y = empty_batch((len(refs), *self.plane, 1), np.uint8)
         numbers = self.store.case_of(refs)
         for i, (number, ref, code) in enumerate(
             zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)
@@ -231,11 +232,13 @@ class StoreSource:
         x[...] = reader.image(position)[turn]
         present = reader.positive_pixels[position, columns] > 0
         if not present.any():
+            y[...] = 0
             return
         labels = reader.mask(position)[turn]
         if len(self.organs) == 1:
             np.equal(labels, columns[0] + 1, out=y.view(np.bool_))
             return
+        y[...] = 0
         for value, (column, found) in enumerate(zip(columns, present.tolist(), strict=True), 1):
             if found:
                 y |= (labels == column + 1).view(np.uint8) * np.uint8(value)
