@@ -56,7 +56,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done = batch
-        if model_state.first_non_finite(model_state.weights(self.model)) is not None:
+        if not model_state.are_finite(self.model):
             raise _Found
 
 

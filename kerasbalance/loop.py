@@ -268,7 +268,7 @@ class _Run:
         self.callbacks.settle()
         if self.callbacks.guard.iteration is not None:
             raise loss_error(self.dataset, self.callbacks.guard.iteration, self.saved_iteration)
-        if model_state.first_non_finite(model_state.weights(self.model)) is not None:
+        if not model_state.are_finite(self.model):
             raise weights_error(self.model, self.dataset, self.iteration, self.folder)
 
     def save(self, again: bool = False) -> None:
