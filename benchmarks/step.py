@@ -39,11 +39,11 @@ def multiply_adds(model: Any) -> float:
     return total
 
 
-def torch_trainer(size: int, filters: int, batch: int, bf16: bool) -> Callable[[int], None]:
-    """Return a function that trains the U-Net in plain torch, eager and channels-last, for a number of steps."""
+def torch_trainer(name: str, size: int, filters: int, batch: int, bf16: bool) -> Callable[[int], None]:
+    """Return a function that trains a network in plain torch, eager and channels-last, for a number of steps."""
     import torch
 
-    model = torch_unet(filters).to(memory_format=torch.channels_last)
+    model = {"unet": torch_unet, "fcn": torch_fcn}[name](filters).to(memory_format=torch.channels_last)
     optimizer = torch.optim.SGD(model.parameters(), 0.001, momentum=0.9)
 
     def step(x: Any, y: Any) -> float:
@@ -101,6 +101,43 @@ def torch_unet(filters: int) -> Any:
     return UNet()
 
 
+def torch_fcn(filters: int) -> Any:
+    """Return the network of `kerasbalance.models.fcn_vgg16` as a torch module, from window to logits."""
+    import torch
+    from torch import nn
+
+    def grow(x: Any, factor: int) -> Any:
+        return nn.functional.interpolate(x, scale_factor=factor, mode="bilinear")
+
+    class FCN(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            blocks, inputs = [], 3
+            for width, depth in ((1, 2), (2, 2), (4, 3), (8, 3), (8, 3)):
+                layers: list[Any] = []
+                for _ in range(depth):
+                    layers += [nn.Conv2d(inputs, width * filters, 3, padding=1), nn.ReLU(inplace=True)]
+                    inputs = width * filters
+                blocks.append(nn.Sequential(*layers, nn.MaxPool2d(2)))
+            wide = 64 * filters
+            self.to_pool3, self.to_pool4 = nn.Sequential(*blocks[:3]), blocks[3]
+            self.to_top = nn.Sequential(
+                blocks[4], nn.Conv2d(inputs, wide, 7, padding=3), nn.ReLU(inplace=True), nn.Dropout(),
+                nn.Conv2d(wide, wide, 1), nn.ReLU(inplace=True), nn.Dropout(),
+            )  # fmt: skip
+            self.scores = nn.ModuleList(nn.Conv2d(n, 1, 1) for n in (4 * filters, 8 * filters, wide))
+
+        def forward(self, x: Any) -> Any:
+            pool3 = self.to_pool3((x * 255 - 116) / 128 * torch.ones(1, 3, 1, 1))
+            pool4 = self.to_pool4(pool3)
+            scores = [
+                score(x) for score, x in zip(self.scores, (pool3, pool4, self.to_top(pool4)), strict=True)
+            ]
+            return grow(grow(grow(scores[2], 2) + scores[1], 2) + scores[0], 8)
+
+    return FCN()
+
+
 def convolution_peak(bf16: bool) -> float:
     """Return the operations a CPU second of a large 3 x 3 convolution in torch (oneDNN): the limit of a step."""
     import torch
@@ -133,42 +170,38 @@ def run(
     backend = keras.config.backend()
     rows = []
     for precision in precisions:
-        rows += _unet(backend, precision, size, filters, batch, steps, rounds)
-    return [*rows, _fcn(backend, size, filters // 2, batch, steps, rounds)]
+        rows += _compare(backend, "unet", precision, size, filters, batch, steps, rounds)
+    return rows + _compare(backend, "fcn", "float32", size, max(1, filters // 2), batch, steps, rounds)
 
 
-def _unet(
-    backend: str, precision: str, size: int, filters: int, batch: int, steps: int, rounds: int
+def _compare(
+    backend: str, name: str, precision: str, size: int, filters: int, batch: int, steps: int, rounds: int
 ) -> list[Row]:
+    import kerasbalance as kb
+
     bf16 = precision != "float32"
-    model = keras_model("unet", size, filters, precision)
-    ways = {"keras": _fitting(model, size, batch, steps)}
+    model = keras_model(name, size, filters, precision)
+    x, y = make_slices(size, steps * batch)
+    dataset = kb.IndexedDataset(
+        kb.ArraySource(x, y), kb.Index(np.arange(len(x))), batch_size=batch, steps_per_epoch=steps
+    )
+    ways = {"keras": lambda: kb.fit(model, dataset, steps, verbose=0)}
     if is_installed("torch"):
-        train = torch_trainer(size, filters, batch, bf16)
+        train = torch_trainer(name, size, filters, batch, bf16)
         ways["torch"] = lambda: train(steps)
     spent = take_turns(ways, rounds)
-    label = f"step: {backend}, U-Net, {size} px, {filters} filters, batch {batch}, {precision}"
+    title = {"unet": "U-Net", "fcn": "FCN-8s"}[name]
+    label = f"step: {backend}, {title}, {size} px, {filters} filters, batch {batch}, {precision}"
     if "torch" not in spent:
         return [Row(1000 * spent["keras"] / steps, label, "CPU ms; plain torch is not installed")]
-    aim = {"tensorflow": ">= 1.0", "torch": ">= 0.9"}.get(backend, "") if not bf16 else ""
+    aim = (
+        {"tensorflow": ">= 1.0", "torch": ">= 0.9"}.get(backend, "")
+        if (name, bf16) == ("unet", False)
+        else ""
+    )
     speed = 3 * multiply_adds(model) * batch * steps / spent["keras"]
     unit = f"speed / the same network in plain torch ({1000 * spent['torch'] / steps:.0f} CPU ms a step)"
     return [
         Row(spent["torch"] / spent["keras"], label, unit, aim),
         Row(speed / convolution_peak(bf16), label, "share of the speed of one large convolution in torch"),
     ]
-
-
-def _fcn(backend: str, size: int, filters: int, batch: int, steps: int, rounds: int) -> Row:
-    model = keras_model("fcn", size, max(1, filters), "float32")
-    spent = take_turns({"keras": _fitting(model, size, batch, steps)}, rounds)["keras"]
-    label = f"step: {backend}, FCN-8s, {size} px, {max(1, filters)} filters, batch {batch}, float32"
-    if not is_installed("torch"):
-        return Row(1000 * spent / steps, label, "CPU ms; torch, which measures the limit, is not installed")
-    speed = 3 * multiply_adds(model) * batch * steps / spent
-    return Row(speed / convolution_peak(False), label, "share of the speed of one large convolution in torch")
-
-
-def _fitting(model: Any, size: int, batch: int, steps: int) -> Callable[[], object]:
-    x, y = make_slices(size, steps * batch)
-    return lambda: model.fit(x, y, batch_size=batch, shuffle=False, verbose=0)

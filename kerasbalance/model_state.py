@@ -13,6 +13,7 @@ from kerasbalance.checkpoint import Arrays
 from kerasbalance.dataset import IndexedDataset
 from kerasbalance.errors import CheckpointError, explain
 from kerasbalance.scoring import synchronised
+from kerasbalance.torch_layout import lay_out_kernels
 
 
 def build(model: Any, dataset: IndexedDataset, iteration: int) -> None:
@@ -22,6 +23,7 @@ def build(model: Any, dataset: IndexedDataset, iteration: int) -> None:
             model(dataset.batch(iteration)[0][:1], training=False)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
+    lay_out_kernels(model)
 
 
 def capture(model: Any) -> Arrays:

@@ -10,6 +10,7 @@ from kerasbalance.errors import explain
 from kerasbalance.index import Codes, Refs
 
 _ALIGNED_TO = 64
+_HUGE_PAGE = 2**21
 
 Batch = tuple[NDArray[Any], NDArray[Any]]
 
@@ -35,11 +36,13 @@ class Source(Protocol):
 def empty_batch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
     """Return an uninitialised array whose first byte lies at a multiple of 64.
 
-    TensorFlow and JAX take such arrays as they are, and copy others.
+    TensorFlow and JAX take such arrays as they are, and copy others. A large one begins where a huge page of
+    memory does: the system then fills it with a few pages, where thousands cost as much as the copy.
     """
     size = math.prod(shape) * np.dtype(dtype).itemsize
-    room = np.empty(size + _ALIGNED_TO, np.uint8)
-    start = -room.ctypes.data % _ALIGNED_TO
+    multiple = _ALIGNED_TO if size < _HUGE_PAGE else _HUGE_PAGE
+    room = np.empty(size + multiple, np.uint8)
+    start = -room.ctypes.data % multiple
     batch: NDArray[Any] = room[start : start + size].view(dtype).reshape(shape)
     return batch
 

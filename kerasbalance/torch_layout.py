@@ -1,10 +1,15 @@
-"""Spares Keras on torch two copies of every feature map around 2D operations in channels-last layout.
+"""Spares Keras on torch the copies of feature maps and kernels around 2D operations in channels-last layout.
 
 Keras 3.15 brings a channels-last tensor to torch's axis order with ``permute(...).contiguous()``: one copy
 into the NCHW layout, after which a convolution makes a second one back into channels-last memory, which the
 first copy destroyed. The bare ``permute`` is a view that already *is* channels-last memory. Outputs are
 equal; a training step of a U-Net on the CPU takes a quarter less time. Keras mended this after 3.15.1 (pull
 request 23199), so the replacement is made only where the function still copies.
+
+Kernels lie in memory as (height, width, in, out), torch convolves them as (out, height, width, in): each step copies
+every kernel one way and its gradient the other way. The shape says nothing of the memory, so a kernel may lie as torch
+wants it and still be (height, width, in, out) to Keras. A step of FCN-8s then takes a third less time, one of a U-Net a
+twentieth.
 """
 
 import importlib
@@ -15,6 +20,7 @@ import keras
 
 _MODULE = "keras.src.backend.torch.nn"
 _FUNCTION = "_transpose_spatial_inputs"
+_CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 
 def spare_layout_copies() -> bool:
@@ -50,3 +56,29 @@ def spare_layout_copies() -> bool:
     transpose_spatial_inputs.__wrapped__ = original  # type: ignore[attr-defined]
     setattr(module, _FUNCTION, transpose_spatial_inputs)
     return True
+
+
+def lay_out_kernels(model: Any) -> None:
+    """Lay the kernels of a model's 2D convolutions out in memory as torch convolves them.
+
+    Variables of the optimizer that have the shape of such a kernel follow, since both are added in each step. Shapes,
+    values and saved files stay as they are; on other backends nothing happens. `kerasbalance.fit` calls it.
+
+    Args:
+        model: a built Keras model, whose optimizer is built.
+    """
+    if keras.backend.backend() != "torch":
+        return
+    kernels = [layer.kernel for layer in _layers(model) if isinstance(layer, _CONVOLUTIONS)]
+    shapes = {tuple(kernel.shape) for kernel in kernels}
+    moments = [variable for variable in model.optimizer.variables if tuple(variable.shape) in shapes]
+    for variable in (*kernels, *moments):
+        tensor = variable.value
+        tensor.data = tensor.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)
+
+
+def _layers(model: Any) -> list[Any]:
+    found = []
+    for layer in model.layers:
+        found += _layers(layer) if isinstance(layer, keras.Model) else [layer]
+    return found

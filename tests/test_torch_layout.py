@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasbalance.torch_layout import spare_layout_copies
+from kerasbalance.torch_layout import lay_out_kernels, spare_layout_copies
 
 on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="patches Keras' torch backend only")
 OPERATIONS = {
@@ -112,3 +112,48 @@ def test_building_a_model_puts_it_in_place_and_importing_does_not():
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="on torch there is something to do")
 def test_on_another_backend_nothing_is_done():
     assert spare_layout_copies() is False
+
+
+def small_network(optimizer):
+    inputs = keras.Input((8, 8, 1))
+    inner = keras.Sequential(
+        [keras.Input((8, 8, 1)), keras.layers.Conv2D(3, 3, padding="same"), keras.layers.ReLU()]
+    )
+    features = keras.layers.Conv2DTranspose(4, 2, strides=2)(keras.layers.MaxPooling2D()(inner(inputs)))
+    model = keras.Model(inputs, keras.layers.Conv2D(1, 1)(features))
+    rng = np.random.default_rng(1)
+    model.set_weights([rng.normal(size=weight.shape) for weight in model.get_weights()])
+    model.compile(optimizer, loss="mse")
+    model.optimizer.build(model.trainable_variables)
+    return model
+
+
+@pytest.mark.parametrize("optimizer", ["sgd", "adam"])
+def test_kernels_laid_out_for_torch_train_as_they_did(optimizer, tmp_path):
+    x, y = np.random.default_rng(2).normal(size=(2, 6, 8, 8, 1))
+    models = [small_network(optimizer) for _ in range(2)]
+    before = models[0].get_weights()
+    lay_out_kernels(models[0])
+    for weight, old in zip(models[0].get_weights(), before, strict=True):
+        np.testing.assert_array_equal(weight, old)
+    for model in models:
+        model.fit(x, y, batch_size=2, epochs=2, shuffle=False, verbose=0)
+    for ours, theirs in zip(*(model.get_weights() for model in models), strict=True):
+        np.testing.assert_allclose(ours, theirs, rtol=1e-4, atol=1e-5)
+    models[0].save(tmp_path / "m.keras")
+    again = keras.saving.load_model(tmp_path / "m.keras")
+    np.testing.assert_allclose(
+        again.predict(x, verbose=0), models[0].predict(x, verbose=0), rtol=1e-5, atol=1e-6
+    )
+
+
+@on_torch
+def test_kernels_and_their_moments_lie_as_torch_convolves_them():
+    import torch
+
+    model = small_network("adam")
+    lay_out_kernels(model)
+    four = [v for v in (*model.variables, *model.optimizer.variables) if len(v.shape) == 4]
+    assert len(four) == 9
+    for variable in four:
+        assert variable.value.permute(3, 2, 0, 1).is_contiguous(memory_format=torch.channels_last)
