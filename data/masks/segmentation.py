@@ -95,7 +95,7 @@ def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:
         DataError: as `read_segmentation`; also if the SEGs, or what one says of its slice spacing, do not
             agree (code `NO_GEOMETRY`): the CT is needed then.
     """
-    datasets = [read_dicom(path)[0] for path in paths]
+    datasets = [read_dicom(path) for path in paths]
     parts = [_frames(dataset, path) for dataset, path in zip(datasets, paths, strict=True)]
     first, plane = parts[0], (int(datasets[0].Rows), int(datasets[0].Columns))
     for dataset, part in zip(datasets, parts, strict=True):
