@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from pathlib import Path
 
@@ -14,7 +15,7 @@ import pytest
 from store_maker import environment
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.isolate import Limits, run_isolated
+from kerasbalance.data.isolate import Limits, run_isolated, signals_held
 
 LIMITS = Limits(timeout_s=60, memory_bytes=4 * 2**30)
 
@@ -225,3 +226,32 @@ def is_alive(pid):
         return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_given_to_another_thread_waits_too(number):
+    class Told(Exception):
+        pass
+
+    def tell(*_):
+        raise Told
+
+    def held():
+        with signals_held():
+            os.kill(os.getpid(), number)
+            time.sleep(0.2)
+            reached.append(True)
+
+    idle, reached = threading.Event(), []
+    other = threading.Thread(target=idle.wait)  # does not block signals, so the system gives them to it
+    other.start()
+    before = signal.signal(number, tell)
+    try:
+        with pytest.raises(Told):
+            held()
+        assert reached
+        assert signal.getsignal(number) is tell
+    finally:
+        signal.signal(number, before)
+        idle.set()
+        other.join()
