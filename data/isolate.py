@@ -20,10 +20,10 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.signals import CAUGHT
 
 TIMEOUT_S = 900.0
 _LEAST_MEMORY = 4 * 2**30
-_SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True)
@@ -107,16 +107,16 @@ def signals_held() -> Iterator[None]:
     handlers: dict[int, Any] = {}
     if threading.current_thread() is threading.main_thread():
         # Another thread, a library's say, may be given the signal, and Python then calls its handler in this one.
-        handlers = {each: signal.signal(each, lambda number, _: held.append(number)) for each in _SIGNALS}
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, _SIGNALS)
+        handlers = {each: signal.signal(each, lambda number, _: held.append(number)) for each in CAUGHT}
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, CAUGHT)
     try:
         yield
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for each, handler in handlers.items():
             signal.signal(each, signal.SIG_DFL if handler is None else handler)
-        for number in held[:1]:
-            signal.raise_signal(number)
+        if held:
+            signal.raise_signal(held[0])
 
 
 def _collect(running: dict[Connection, _Running]) -> Iterator[tuple[int, Any]]:
@@ -148,7 +148,7 @@ def _stopped(code: str, what: str) -> DataError:
 
 
 def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits: Limits) -> None:
-    for number in _SIGNALS:
+    for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)  # they may reach the whole group; the parent decides
     threading.Thread(target=die_with_parent, daemon=True).start()
     _silence()

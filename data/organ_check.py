@@ -74,8 +74,10 @@ def hu_spread(
     counts = np.zeros((len(organs) + 1, _BINS), np.int64)
     for image, mask in zip(hu, labels, strict=True):
         inside = mask != 0
+        if not inside.any():
+            continue
         own, bins = mask[inside], np.clip(image[inside], _LOWEST, _HIGHEST) - _LOWEST
-        for number in range(1, len(organs) + 1) if own.size else ():
+        for number in range(1, len(organs) + 1):
             counts[number] += np.bincount(bins[own == number], minlength=_BINS)
     return tuple(_spread(organ, counts[number]) for number, organ in enumerate(organs, 1))
 

@@ -120,11 +120,11 @@ def unpack(packed: memoryview, size: int) -> bytes:
     try:
         plain: bytes = inflating.decompress(packed, size)
         rest = b"" if inflating.eof else inflating.decompress(inflating.unconsumed_tail, 1)
-        if inflating.eof and len(plain) == size and not rest:
-            return plain
     except zlib_ng.error:  # type: ignore[misc]  # untyped
-        pass
-    raise ValueError("a chunk that cannot be inflated")
+        raise ValueError("a chunk that cannot be inflated") from None
+    if not inflating.eof or len(plain) != size or rest:
+        raise ValueError("a chunk that cannot be inflated to its size")
+    return plain
 
 
 def image_range(dataset: h5py.Dataset) -> tuple[int, int]:

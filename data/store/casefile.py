@@ -173,11 +173,8 @@ def _check_arrays(file: h5py.File, facts: CaseFacts, view: memoryview, chunks: t
     crc, depth, positive = (file[name][()] for name in ("slice_crc32", "z_mm", "positive_pixels"))
     if _tables_crc(crc, depth, positive) != facts.tables_crc32:
         raise ValueError("tables")
-    images, masks, pixels = (
-        view[slice(*chunks)],
-        chunk_table(file["mask"], gzipped=True),
-        facts.rows * facts.columns,
-    )
+    pixels = facts.rows * facts.columns
+    images, masks = view[slice(*chunks)], chunk_table(file["mask"], gzipped=True)
     for number in range(facts.slices):
         image = images[number * 2 * pixels : (number + 1) * 2 * pixels] if images else file["image"][number]
         if masks is None:

@@ -16,6 +16,7 @@ from typing import Any, cast
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.isolate import die_with_parent, signals_held, usable_cores
 from kerasbalance.data.studies.options import StudyRecord, Unit
+from kerasbalance.signals import CAUGHT
 
 Message = tuple[str, Any]
 
@@ -105,7 +106,7 @@ def _receive(
 
 def _work(sender: Connection, task: Task, slot: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
-    signal.pthread_sigmask(signal.SIG_UNBLOCK, {signal.SIGINT, signal.SIGTERM})
+    signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
     threading.Thread(target=die_with_parent, daemon=True).start()
     _pin(slot, task.record.threads)
     os.environ["KERAS_BACKEND"] = task.record.backend
