@@ -162,9 +162,9 @@ def _first_pixel(y_true: Any, y_pred: Any) -> Any:
 
 def _whole(backend: str, filters: int, rounds: int) -> Row:
     """`train` on a store, all that it does to the disk included, against the bare steps of its network."""
-    from kerasbalance.data.runs.model import build_model, compile_model
-    from kerasbalance.data.runs.options import TrainOptions
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.model import build_model, compile_model
+    from kerasbalance.experiments.runs.options import TrainOptions
+    from kerasbalance.experiments.runs.train import Run
 
     iterations = 60 * rounds
     with tempfile.TemporaryDirectory() as name:

@@ -63,7 +63,7 @@ def choose_backend_of(run: Path, asked: str | None) -> str:
     Raises:
         DataError: there is no run (code `NO_RUN`).
     """
-    from kerasbalance.data.runs.folder import RunFolder, RunRecord
+    from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 
     own = RunRecord.read(RunFolder(run).record_file).backend
     return choose_backend(asked or (own if importlib.util.find_spec(own) else None))

@@ -16,8 +16,8 @@ from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_er
 from kerasbalance.cli.evaluate_run import evaluate_run_folder
 
 if TYPE_CHECKING:
-    from kerasbalance.data.compare import CompareOptions, Comparison
     from kerasbalance.evaluation import CaseMetrics
+    from kerasbalance.experiments.mask_comparison import CompareOptions, Comparison
 
 _PATH = click.Path(path_type=Path)
 _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "reference ml", "prediction ml",
@@ -122,8 +122,8 @@ def _refuse_mask_options(prediction: Path | None, reference: Path | None) -> Non
 
 
 def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, Any]) -> None:
-    from kerasbalance.data.compare import compare_masks
     from kerasbalance.data.export.files import check_target, write_target
+    from kerasbalance.experiments.mask_comparison import compare_masks
 
     csv_file, slices_csv = given.pop("csv_file"), given.pop("slices_csv")
     options = _options(given)
@@ -142,8 +142,8 @@ def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, 
 
 
 def _options(given: dict[str, Any]) -> "CompareOptions":
-    from kerasbalance.data.compare import CompareOptions
     from kerasbalance.data.labels import check_rules, parse_rule
+    from kerasbalance.experiments.mask_comparison import CompareOptions
 
     rules, prediction_rules = (
         tuple(parse_rule(text) for text in given.pop(name)) for name in ("labels", "prediction_labels")

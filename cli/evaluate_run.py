@@ -10,8 +10,8 @@ import click
 from kerasbalance.cli.common import print_json, progress, table
 
 if TYPE_CHECKING:
-    from kerasbalance.data.runs.evaluate import Evaluation
     from kerasbalance.evaluation import MetricSummary, OrganSummary
+    from kerasbalance.experiments.runs.evaluate import Evaluation
 
 _NAMES = {
     "dice": ("case Dice", 4),
@@ -24,9 +24,9 @@ _NAMES = {
 
 def evaluate_run_folder(path: Path, store: Path | None, keep_largest: tuple[str, ...], as_json: bool) -> None:
     """Evaluate, write the tables into the run's folder, and show the summary."""
-    from kerasbalance.data.runs.evaluate import evaluate_run, plain_summary, write_evaluation
-    from kerasbalance.data.runs.split import TEST
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.evaluate import evaluate_run, plain_summary, write_evaluation
+    from kerasbalance.experiments.runs.split import TEST
+    from kerasbalance.experiments.runs.train import Run
 
     run = Run.open(path, store)
     strangers = [organ for organ in keep_largest if organ not in run.options.organs]

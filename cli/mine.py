@@ -10,8 +10,8 @@ from kerasbalance.cli.backend import backend_option, choose_backend_of
 from kerasbalance.cli.common import CONTEXT, json_option, print_json, progress, reports_errors, table
 
 if TYPE_CHECKING:
-    from kerasbalance.data.runs.mine import Mined
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.mine import Mined
+    from kerasbalance.experiments.runs.train import Run
 
 _SHOWN = 10
 
@@ -47,8 +47,8 @@ def mine(
     disagrees with its neighbours, with the prediction or with the HU in it; train --exclude takes it.
     """
     choose_backend_of(run, backend)
-    from kerasbalance.data.report.mined import write_mined
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.report.mined import write_mined
+    from kerasbalance.experiments.runs.train import Run
 
     opened = Run.open(run, store)
     mined = _mine(opened, part)
@@ -61,7 +61,7 @@ def mine(
 
 
 def _mine(run: "Run", part: str) -> "Mined":
-    from kerasbalance.data.runs.mine import mine_run
+    from kerasbalance.experiments.runs.mine import mine_run
 
     with progress(len(run.refs(part)), "Scoring slices") as bar:
         return mine_run(run, (part,), lambda done, total: bar.update(done - bar.pos))

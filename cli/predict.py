@@ -9,7 +9,7 @@ from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, progress, reports_errors
 
 if TYPE_CHECKING:
-    from kerasbalance.data.runs.prediction import Target
+    from kerasbalance.experiments.runs.predict import Target
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance predict run ct/ --out liver.dcm")
@@ -50,7 +50,7 @@ def predict(
     in a viewer; it needs a DICOM series. Not for diagnosis.
     """
     choose_backend(backend)
-    from kerasbalance.data.runs.prediction import open_target, predict_target
+    from kerasbalance.experiments.runs.predict import open_target, predict_target
 
     target = open_target(
         run,

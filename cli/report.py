@@ -21,8 +21,8 @@ def report(run: Path, store: Path | None, backend: str | None, show_paths: bool)
     Cases are named by the first eight digits of their keys; no path, name or date is in it.
     """
     choose_backend_of(run, backend)
-    from kerasbalance.data.report.page import write_report
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.report.page import write_report
+    from kerasbalance.experiments.runs.train import Run
 
     path = write_report(Run.open(run, store), progress=lambda step: click.echo(step, err=True))
     click.echo(f"wrote {path}")

@@ -20,9 +20,9 @@ from kerasbalance.cli.common import (
 )
 
 if TYPE_CHECKING:
-    from kerasbalance.data.studies.options import StudyOptions, StudyRecord
-    from kerasbalance.data.studies.results import GroupResults
-    from kerasbalance.data.studies.study import Estimate
+    from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
+    from kerasbalance.experiments.studies.results import GroupResults
+    from kerasbalance.experiments.studies.study import Estimate
 
 _ARMS = "all,0.8,0.5,0.3,0.2,mined,random"
 _TRAINING = (
@@ -83,11 +83,11 @@ def study(
     """
     backend = choose_backend(backend)
     from kerasbalance.data.store import SliceStore
-    from kerasbalance.data.studies.options import open_record
-    from kerasbalance.data.studies.page import write_study
-    from kerasbalance.data.studies.results import read_results
-    from kerasbalance.data.studies.study import check_room, check_store, estimate
-    from kerasbalance.data.studies.workers import threads_for
+    from kerasbalance.experiments.studies.options import open_record
+    from kerasbalance.experiments.studies.page import write_study
+    from kerasbalance.experiments.studies.results import read_results
+    from kerasbalance.experiments.studies.study import check_room, check_store, estimate
+    from kerasbalance.experiments.studies.workers import threads_for
 
     lists = (training.split_list(text) for text in (organs, models, arms))
     options = _options(*lists, seeds=seeds, given=given)
@@ -111,7 +111,7 @@ def study(
     groups = read_results(out, record)
     page = write_study(out, record, groups)
     if as_json:
-        from kerasbalance.data.studies.tables import plain
+        from kerasbalance.experiments.studies.tables import plain
 
         print_json(plain(groups))
     else:
@@ -129,8 +129,8 @@ def _options(
     seeds: int,
     given: dict[str, Any],
 ) -> "StudyOptions":
-    from kerasbalance.data.runs.options import TrainOptions
-    from kerasbalance.data.studies.options import StudyOptions
+    from kerasbalance.experiments.runs.options import TrainOptions
+    from kerasbalance.experiments.studies.options import StudyOptions
 
     stated = {name: value for name, value in given.items() if value is not None}
     if "flips" in stated:
@@ -176,7 +176,7 @@ def _duration(seconds: float) -> str:
 
 
 def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> None:
-    from kerasbalance.data.studies.study import train_study
+    from kerasbalance.experiments.studies.study import train_study
 
     with progress(needed.iterations, "Study") as bar:
 
@@ -193,8 +193,8 @@ def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> N
 
 
 def _show(groups: "tuple[GroupResults, ...]") -> None:
-    from kerasbalance.data.studies.tables import HEADERS, cells
-    from kerasbalance.data.studies.verdict import CAUTION, comparisons, sentences
+    from kerasbalance.experiments.studies.tables import HEADERS, cells
+    from kerasbalance.experiments.studies.verdict import CAUTION, comparisons, sentences
 
     for group in groups:
         click.secho(f"\n{group.organ}, {group.model}", bold=True)

@@ -11,7 +11,7 @@ from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
 
 if TYPE_CHECKING:
-    from kerasbalance.data.runs.train import Run, TrainResult
+    from kerasbalance.experiments.runs.train import Run, TrainResult
     from kerasbalance.result import MiningResult
 
 _OPTIONS = (
@@ -83,14 +83,14 @@ def train(
 
 
 def _backend_of(out: Path) -> str:
-    from kerasbalance.data.runs.folder import RunFolder, RunRecord
+    from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 
     return RunRecord.read(RunFolder(out).record_file).backend
 
 
 def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, Any]) -> "Run":
-    from kerasbalance.data.runs.options import ON_ALL, PRESETS, TrainOptions
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.options import ON_ALL, PRESETS, TrainOptions
+    from kerasbalance.experiments.runs.train import Run
 
     if store is None:
         raise click.UsageError("a new run needs STORE")
@@ -115,7 +115,7 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
 
 
 def _resumed(out: Path, store: Path | None, given: dict[str, Any]) -> "Run":
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.train import Run
 
     context = click.get_current_context()
     stated = [name for name in given if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
@@ -125,7 +125,7 @@ def _resumed(out: Path, store: Path | None, given: dict[str, Any]) -> "Run":
 
 
 def _show_split(run: "Run") -> None:
-    from kerasbalance.data.runs.train import describe_split
+    from kerasbalance.experiments.runs.train import describe_split
 
     rows = [[part, cases, patients, slices, f"{100 * share:.1f}%"]
             for part, cases, patients, slices, share in describe_split(run.rows)]  # fmt: skip

@@ -74,9 +74,9 @@ def tiny_model(shape, num_classes):
 
 def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **options):
     """Train on `folder/store` and evaluate; the run lies in `folder/run`."""
-    from kerasbalance.data.runs.evaluate import evaluate_run, write_evaluation
-    from kerasbalance.data.runs.options import TrainOptions
-    from kerasbalance.data.runs.train import Run
+    from kerasbalance.experiments.runs.evaluate import evaluate_run, write_evaluation
+    from kerasbalance.experiments.runs.options import TrainOptions
+    from kerasbalance.experiments.runs.train import Run
 
     made_store(folder / "store", stacks, organs, notes)
     settings = {"model": "made_runs:tiny_model", "batch_size": 8, "learning_rate": 0.5, **options}

@@ -15,11 +15,11 @@ import kerasbalance as kb
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.phantom import make_case
-from kerasbalance.data.report.mined import write_mined
-from kerasbalance.data.runs import suspects
-from kerasbalance.data.runs.mine import mine_run
-from kerasbalance.data.runs.model import load_model
-from kerasbalance.data.runs.slice_table import COLUMNS, SliceTable
+from kerasbalance.experiments.report.mined import write_mined
+from kerasbalance.experiments.runs import suspects
+from kerasbalance.experiments.runs.mine import mine_run
+from kerasbalance.experiments.runs.model import load_model
+from kerasbalance.experiments.runs.slice_table import COLUMNS, SliceTable
 
 PLANTED = 6
 """The slice whose mask is emptied in every case of the store."""

@@ -13,7 +13,7 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 FOLDERS = {"kerasbalance": "kerasbalance", "cli": "kerasbalance.cli", "data": "kerasbalance.data"}
-LAYERS = ["kerasbalance", "kerasbalance.data", "kerasbalance.cli"]
+LAYERS = ["kerasbalance", "kerasbalance.data", "kerasbalance.experiments", "kerasbalance.cli"]
 
 
 def setup_cfg():

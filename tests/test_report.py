@@ -18,13 +18,13 @@ pytest.importorskip("matplotlib")
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.report import gallery, hardness, surfaces
-from kerasbalance.data.report.cautions import cautions
-from kerasbalance.data.report.contents import read_contents
-from kerasbalance.data.report.page import write_report
-from kerasbalance.data.runs.options import WINDOWS
-from kerasbalance.data.runs.slice_table import SliceTable
-from kerasbalance.data.runs.train import Run
+from kerasbalance.experiments.report import gallery, hardness, surfaces
+from kerasbalance.experiments.report.cautions import cautions
+from kerasbalance.experiments.report.contents import read_contents
+from kerasbalance.experiments.report.page import write_report
+from kerasbalance.experiments.runs.options import WINDOWS
+from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.train import Run
 
 SECTIONS = ("Results on test cases", "Training", "Hard slices", "The hardest slices", "Worst and best test case",
             "What was run", "What this shows, and what not")  # fmt: skip

@@ -16,12 +16,12 @@ from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.runs.exclude import read_exclusions
-from kerasbalance.data.runs.folder import RunFolder, RunRecord
-from kerasbalance.data.runs.options import PRESETS, TrainOptions
-from kerasbalance.data.runs.split import read_split
 from kerasbalance.data.shaping import restore_planes, shape_planes
 from kerasbalance.data.store import SliceStore
+from kerasbalance.experiments.runs.exclude import read_exclusions
+from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.options import PRESETS, TrainOptions
+from kerasbalance.experiments.runs.split import read_split
 
 TRAIN = ["--organ", "liver", "--iterations", "6", "--base-filters", "4", "--batch-size", "4"]
 

@@ -10,11 +10,11 @@ from click.testing import CliRunner
 from kerasbalance.checkpoint import CheckpointFolder
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.report.contents import read_contents
-from kerasbalance.data.report.prose import summary
-from kerasbalance.data.runs.options import WINDOWS, TrainOptions
-from kerasbalance.data.runs.slice_table import SliceTable
-from kerasbalance.data.runs.train import Run
+from kerasbalance.experiments.report.contents import read_contents
+from kerasbalance.experiments.report.prose import summary
+from kerasbalance.experiments.runs.options import WINDOWS, TrainOptions
+from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.train import Run
 
 OPTIONS = TrainOptions(
     organs=(made_runs.ORGAN,), model="made_runs:tiny_model", iterations=20, batch_size=8, learning_rate=0.5

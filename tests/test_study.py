@@ -15,12 +15,12 @@ import pytest
 from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
-from kerasbalance.data.runs.slice_table import SliceTable
-from kerasbalance.data.runs.split import read_split
-from kerasbalance.data.studies.arms import parse_arm
-from kerasbalance.data.studies.options import StudyRecord, unit_folder
-from kerasbalance.data.studies.results import ArmScores, Difference, GroupResults, RunScores
-from kerasbalance.data.studies.verdict import describe, headline, sentences
+from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.split import read_split
+from kerasbalance.experiments.studies.arms import parse_arm
+from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
+from kerasbalance.experiments.studies.results import ArmScores, Difference, GroupResults, RunScores
+from kerasbalance.experiments.studies.verdict import describe, headline, sentences
 from kerasbalance.paired import PairedDifference
 
 ARMS = ("0.5", "mined", "random")

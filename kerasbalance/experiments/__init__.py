@@ -1,0 +1,1 @@
+"""Training on a store and judging it: runs, studies, reports, and masks compared with masks."""

@@ -1,0 +1,147 @@
+"""A run on disk: what it was told, what it found, and where its files lie."""
+
+import json
+import platform
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from typing import Any
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.experiments.runs.options import TrainOptions
+
+FORMAT = 1
+_PACKAGES = (
+    "kerasbalance",
+    "keras",
+    "numpy",
+    "h5py",
+    "pydicom",
+    "tensorflow",
+    "tensorflow-cpu",
+    "jax",
+    "torch",
+)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """The paths of a run; see DESIGN's "Run folder" in the README.
+
+    Args:
+        path: the folder.
+    """
+
+    path: Path
+
+    @property
+    def record_file(self) -> Path:
+        """`run.json`."""
+        return self.path / "run.json"
+
+    @property
+    def split_file(self) -> Path:
+        """`split.csv`: which case does what."""
+        return self.path / "split.csv"
+
+    @property
+    def exclude_file(self) -> Path:
+        """`exclude.csv`: slices that are not trained on; there only where some were named."""
+        return self.path / "exclude.csv"
+
+    @property
+    def history_file(self) -> Path:
+        """`history.csv`: loss and rate by window."""
+        return self.path / "history.csv"
+
+    @property
+    def slices_file(self) -> Path:
+        """`slices.csv`: the mining table."""
+        return self.path / "slices.csv"
+
+    @property
+    def model_file(self) -> Path:
+        """`model.keras`: the trained model."""
+        return self.path / "model.keras"
+
+    @property
+    def diverged_file(self) -> Path:
+        """`diverged.json`: why a run of a study could not be trained to its end."""
+        return self.path / "diverged.json"
+
+    @property
+    def has_checkpoint(self) -> bool:
+        """Whether there is a checkpoint to go on from, sound or not."""
+        return any((self.path / "checkpoint").glob("0*"))
+
+    @property
+    def saved_iteration(self) -> int:
+        """Iterations at the newest checkpoint, by its name; 0 without one."""
+        names = [entry.name for entry in (self.path / "checkpoint").glob("0*-iteration-*")]
+        return int(max(names).rpartition("-")[2]) if names else 0
+
+    @property
+    def eval_folder(self) -> Path:
+        """`eval/`: tables of the evaluation."""
+        return self.path / "eval"
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What `run.json` holds.
+
+    Args:
+        options: what the run was told.
+        store: path of the store, as it was given.
+        store_digest: SHA-256 of the cases that the run uses.
+        plane: rows and columns of the store's slices.
+        shaping: crop and resize at ingest (None where not done); predictions on new CT do the same.
+        pixel_spacing_mm: smallest and largest pixel spacing of the training cases.
+        backend: Keras backend.
+        versions: of Python and packages.
+    """
+
+    options: TrainOptions
+    store: str
+    store_digest: str
+    plane: tuple[int, int]
+    shaping: tuple[int | None, int | None]
+    pixel_spacing_mm: tuple[float, float]
+    backend: str
+    versions: dict[str, str]
+
+    def write(self, path: Path) -> None:
+        """Write `run.json`, whole or not at all."""
+        plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json()}
+        replace_file(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+
+    @classmethod
+    def read(cls, path: Path) -> "RunRecord":
+        """Read `run.json`.
+
+        Raises:
+            DataError: the folder holds no readable run (code `NO_RUN`).
+        """
+        try:
+            plain: dict[str, Any] = json.loads(path.read_text())
+            if plain.pop("format") != FORMAT:
+                raise ValueError("format")
+            plain["options"] = TrainOptions.from_json(plain["options"])
+            for name in ("plane", "shaping", "pixel_spacing_mm"):
+                plain[name] = tuple(plain[name])
+            return cls(**plain)
+        except (OSError, ValueError, KeyError, TypeError):
+            raise DataError("NO_RUN", "a folder without a readable run.json", "a run made by kerasbalance train",
+                            "name the run's folder", path=path.parent) from None  # fmt: skip
+
+
+def installed_versions() -> dict[str, str]:
+    """Return the versions of Python and of the packages that decide a result."""
+    found = {"python": platform.python_version()}
+    for name in _PACKAGES:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found

@@ -1,0 +1,182 @@
+"""From a CT on disk to a segmentation on disk: headers first, then the model, then the file."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.dicom import Series, choose_series, read_volume, scan_folder
+from kerasbalance.data.dicom.checks import check_allow
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
+from kerasbalance.data.export.files import check_target
+from kerasbalance.data.export.segmentation import Kind
+from kerasbalance.data.geometry import Grid
+from kerasbalance.data.nifti import is_nifti, read_ct
+from kerasbalance.data.nifti_file import read_nifti
+from kerasbalance.data.volume import Volume
+from kerasbalance.evaluation import keep_largest_component
+from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.segment import load_segmenter, run_parts, segment_volume, shaped_plane
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True)
+class Target:
+    """A prediction that is possible: run, CT and file were checked, no pixel was decoded yet.
+
+    Args:
+        folder: the run.
+        record: what the run was told.
+        out: the file to write.
+        series: the CT as DICOM, None for NIfTI.
+        volume: the CT as NIfTI, None for DICOM.
+        source_grid: where the voxels of the NIfTI file lie in its own order, None for DICOM.
+        mend: whether missing UIDs are minted.
+        overwrite: whether `out` may be replaced.
+        notes: what the checks had to say.
+    """
+
+    folder: RunFolder
+    record: RunRecord
+    out: Path
+    series: Series | None
+    volume: Volume | None
+    source_grid: Grid | None
+    mend: bool
+    overwrite: bool
+    notes: tuple[Note, ...]
+
+    @property
+    def slices(self) -> int:
+        """Slices of the CT."""
+        return len(self.series.slices) if self.series is not None else len(self.read().hu)
+
+    def read(self) -> Volume:
+        """Return the CT in HU."""
+        if self.volume is not None:
+            return self.volume
+        if self.series is None:
+            raise ValueError("a target has a series or a volume")
+        return read_volume(self.series)
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What was found.
+
+    Args:
+        volumes_ml: by organ; NaN for a single slice.
+        notes: remarks.
+    """
+
+    volumes_ml: dict[str, float]
+    notes: tuple[Note, ...]
+
+
+def open_target(
+    run: Path,
+    ct: Path,
+    out: Path,
+    *,
+    series: int | None = None,
+    allow: frozenset[str] = frozenset(),
+    mend: bool = False,
+    overwrite: bool = False,
+) -> Target:
+    """Check everything that can be checked before the model runs.
+
+    Args:
+        run: a run's folder.
+        ct: folder of a DICOM series, or a NIfTI file.
+        out: the file to write; its ending decides the format.
+        series: number of the series in the folder.
+        allow: relaxations by name.
+        mend: mint UIDs that a SEG needs and the CT lacks.
+        overwrite: whether `out` may be replaced.
+
+    Raises:
+        DataError: the run, the CT, its headers or the target do not allow it.
+    """
+    folder, record = run_parts(run)
+    _check_ending(out)
+    check_target(out, overwrite=overwrite)
+    if ct.is_file() and _begins_as_nifti(ct):
+        if out.suffix == ".dcm":
+            raise DataError("NOT_EXPORTABLE", "a NIfTI CT for a DICOM SEG", "a DICOM series to refer to",
+                            "name a .nii.gz as --out, or the DICOM series as CT")  # fmt: skip
+        volume = read_ct(ct)
+        return Target(folder, record, out, None, volume, read_nifti(ct).grid, mend, overwrite, volume.notes)
+    chosen = choose_series(scan_folder(ct, check_allow(allow)), series)
+    notes = check_exportable(chosen, mend=mend) if out.suffix == ".dcm" else ()
+    return Target(folder, record, out, chosen, None, None, mend, overwrite, (*chosen.notes, *notes))
+
+
+def predict_target(
+    target: Target,
+    *,
+    largest_component: bool = False,
+    labelmap: bool = False,
+    progress: Progress = lambda done: None,
+) -> Prediction:
+    """Segment the CT and write the file.
+
+    Args:
+        target: what `open_target` checked.
+        largest_component: keep only the largest connected part of each organ.
+        labelmap: write a SEG as LABELMAP instead of BINARY.
+        progress: called with the number of slices done since the last call.
+
+    Raises:
+        DataError: an image cannot be decoded, or the file cannot be written.
+    """
+    volume = target.read()
+    organs = target.record.options.organs
+    plane = shaped_plane(target.record, (volume.hu.shape[1], volume.hu.shape[2]))
+    segmenter = load_segmenter(target.folder, target.record, plane)
+    labels, notes = segment_volume(segmenter, target.record, volume, progress)
+    if largest_component:
+        labels = _largest(labels, len(organs))
+    if target.series is not None and target.out.suffix == ".dcm":
+        kind: Kind = "LABELMAP" if labelmap else "BINARY"
+        notes += write_segmentation(
+            target.out, labels, organs, volume.grid, target.series, algorithm=_algorithm(target.record),
+            kind=kind, mend=target.mend, overwrite=target.overwrite,
+        )  # fmt: skip
+    else:
+        write_nifti(
+            target.out, labels, organs, volume.grid, source=target.source_grid, overwrite=target.overwrite
+        )
+    voxel_ml = math.prod(volume.grid.spacing_mm) / 1000
+    volumes = {organ: voxel_ml * int((labels == n).sum()) for n, organ in enumerate(organs, 1)}
+    return Prediction(volumes, tuple(dict.fromkeys((*target.notes, *notes))))
+
+
+def _largest(labels: NDArray[np.uint8], organs: int) -> NDArray[np.uint8]:
+    kept = np.zeros_like(labels)
+    for value in range(1, organs + 1):
+        kept[keep_largest_component(labels == value)] = value
+    return kept
+
+
+def _algorithm(record: RunRecord) -> Algorithm:
+    try:
+        number = version("kerasbalance")
+    except PackageNotFoundError:  # a checkout that was never installed
+        number = "unknown"
+    return Algorithm(name=f"kerasbalance {record.options.model}"[:64], version=number)
+
+
+def _check_ending(out: Path) -> None:
+    if not out.name.endswith((".dcm", ".nii", ".nii.gz")):
+        raise DataError("USAGE", "another ending than .dcm, .nii or .nii.gz", "one of them", "rename --out")
+
+
+def _begins_as_nifti(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_nifti(file.read(4096))

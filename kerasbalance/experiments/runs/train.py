@@ -1,0 +1,320 @@
+"""The paper's protocol on a store: split, pre-train on part B, score part A, add its hard slices, train on."""
+
+import contextlib
+import csv
+import io
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+import numpy as np
+
+import kerasbalance as kb
+from kerasbalance.checkpoint import DISK_FULL, CheckpointFolder
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store import SliceStore
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.experiments.runs.exclude import read_exclusions
+from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
+from kerasbalance.experiments.runs.model import build_model, compile_model
+from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.planes import PaddedSource
+from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.split import (
+    PART_A,
+    PART_B,
+    TEST,
+    VALIDATION,
+    SplitRow,
+    read_split,
+    split_store,
+    write_split,
+)
+from kerasbalance.experiments.runs.strategies import make_sampler
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    """What a finished run has to say.
+
+    Args:
+        folder: where it lies.
+        rows: the split.
+        loss: mean loss of the last window.
+        mining: the table of the scored slices, None without mining.
+    """
+
+    folder: RunFolder
+    rows: tuple[SplitRow, ...]
+    loss: float
+    mining: kb.MiningResult | None
+
+
+class Run:
+    """A run that is about to begin or to go on.
+
+    Args:
+        folder: where it lies.
+        record: what it was told.
+        rows: which case does what.
+        store: the run's cases, no others.
+        resumed: whether it goes on from a checkpoint.
+    """
+
+    def __init__(
+        self,
+        folder: RunFolder,
+        record: RunRecord,
+        rows: tuple[SplitRow, ...],
+        store: SliceStore,
+        *,
+        resumed: bool,
+    ) -> None:
+        self.folder, self.record, self.rows, self.store, self.resumed = folder, record, rows, store, resumed
+        self.options = record.options
+
+    @classmethod
+    def create(
+        cls,
+        store_path: Path,
+        out: Path,
+        options: TrainOptions,
+        exclude: Path | None = None,
+        *,
+        test_seed: int | None = None,
+    ) -> "Run":
+        """Split the store and write down what will be done.
+
+        Args:
+            store_path: the store.
+            out: the run's folder; new, or one in which no training began.
+            options: what to do.
+            exclude: a list of slices that are not trained on, see `read_exclusions`.
+            test_seed: see `split_store`.
+
+        Raises:
+            DataError: the store or the options do not allow it, or `out` holds a run (code `RUN_EXISTS`).
+        """
+        folder = RunFolder(Path(out))
+        if folder.has_checkpoint:
+            raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
+                            "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
+        store = SliceStore(store_path)
+        source = store.source(options.organs)
+        rows = split_store(store, options, test_seed=test_seed)
+        store = SliceStore(store_path, keys={row.case for row in rows})
+        if exclude is not None:
+            read_exclusions(exclude, store)
+        folder.path.mkdir(parents=True, exist_ok=True)
+        write_split(folder.split_file, rows)
+        folder.exclude_file.unlink(missing_ok=True)
+        if exclude is not None:
+            replace_file(folder.exclude_file, exclude.read_bytes())
+        record = RunRecord(
+            options=options,
+            store=str(Path(store_path).absolute()),
+            store_digest=store.digest,
+            plane=source.plane,
+            shaping=_shaping(store),
+            pixel_spacing_mm=_pixel_spacing(store),
+            backend=keras.config.backend(),
+            versions=installed_versions(),
+        )
+        record.write(folder.record_file)
+        return cls(folder, record, rows, store, resumed=False)
+
+    @classmethod
+    def open(cls, out: Path, store_path: Path | None = None, *, resumed: bool = True) -> "Run":
+        """Open a run that was created before.
+
+        Args:
+            out: its folder.
+            store_path: where its store lies now; as it was, by default.
+            resumed: whether training will go on from its checkpoint.
+
+        Raises:
+            DataError: there is no run, its store is missing or holds other bytes (codes `NO_RUN`, `NO_STORE`,
+                `STORE_CHANGED`).
+        """
+        folder = RunFolder(Path(out))
+        record = RunRecord.read(folder.record_file)
+        rows = read_split(folder.split_file)
+        path = Path(record.store) if store_path is None else Path(store_path)
+        store = SliceStore(path, keys={row.case for row in rows})
+        if store.digest != record.store_digest:
+            raise DataError("STORE_CHANGED", "a store whose cases differ from those of the run",
+                            "the cases that the run was made with", "name that store, or train a new run")  # fmt: skip
+        return cls(folder, record, rows, store, resumed=resumed)
+
+    def refs(self, *parts: str) -> np.ndarray:
+        """Return the slice refs of the cases of some parts, int64, without what was excluded from training."""
+        keys = {row.case for row in self.rows if row.part in parts}
+        numbers = [n for n, case in enumerate(self.store.cases) if case.key in keys]
+        refs = self.store.refs(self.options.organs, numbers)
+        if not self.folder.exclude_file.exists() or not {PART_A, PART_B} & set(parts):
+            return refs
+        return np.setdiff1d(refs, read_exclusions(self.folder.exclude_file, self.store))
+
+    def source(self) -> PaddedSource:
+        """Return images and labels of the run's organs, padded to what the network takes."""
+        return PaddedSource(self.store.source(self.options.organs))
+
+    def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
+        """Train up to the options' `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
+
+        Raises:
+            DataError, kerasbalance.Interrupted, kerasbalance.NonFiniteError: as `train`.
+        """
+        model, dataset, _ = self._parts()
+        self._fit(model, dataset, self.options.trunk_iterations, callbacks)
+
+    def branch(self, trunk: "Run") -> "Run":
+        """Take over the newest checkpoint of a trunk, so that `train` goes on from there.
+
+        Args:
+            trunk: a run of the same options but for the strategy, after its `train_trunk`.
+
+        Returns:
+            This run, to be resumed.
+        """
+        with CheckpointFolder(trunk.folder.path / "checkpoint") as folder:
+            newest = folder.load()
+        with CheckpointFolder(self.folder.path / "checkpoint") as folder:
+            folder.save(newest.arrays, newest.info)
+        return Run(self.folder, self.record, self.rows, self.store, resumed=True)
+
+    def train(self, callbacks: Sequence[Any] = (), verbose: int = 0) -> TrainResult:
+        """Train to the end, or from the last checkpoint to the end.
+
+        Args:
+            callbacks: Keras callbacks beside the run's own.
+            verbose: as for `model.fit`.
+
+        Raises:
+            DataError: the run was trained by another backend, its checkpoints cannot be read or written (codes
+                `BACKEND`, `CHECKPOINT`, `DISK_FULL`, `UNWRITABLE`).
+            kerasbalance.Interrupted: after SIGTERM or Ctrl-C; the run can be resumed.
+            kerasbalance.NonFiniteError: the training diverged.
+        """
+        model, dataset, mining = self._parts()
+        if mining is not None:
+            callbacks = [mining, *callbacks]
+        history = self._fit(model, dataset, self.options.iterations, callbacks, verbose)
+        result = mining.results[-1] if mining is not None and mining.results else None
+        self._write_history(history)
+        if result is not None:
+            table = SliceTable.of(self.store, self.options.organs, result)
+            replace_file(self.folder.slices_file, table.to_csv())
+        _save_model(model, self.folder.model_file)
+        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
+
+    def _parts(self) -> tuple[Any, kb.IndexedDataset, kb.ScheduledMining | None]:
+        """Build the compiled model, the dataset, and the mining callback where there is one."""
+        options, source = self.options, self.source()
+        if keras.config.backend() != self.record.backend:
+            raise DataError("BACKEND", f"the backend {keras.config.backend()}", f"{self.record.backend}, which "
+                            "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
+        model = build_model(options, source.plane)
+        compile_model(model, options)
+        sampler = make_sampler(options, self.refs(PART_B), self.refs(PART_A))
+        dataset = kb.IndexedDataset(
+            source,
+            sampler.index,
+            batch_size=options.batch_size,
+            steps_per_epoch=options.window,
+            seed=options.seed,
+        )
+        if not options.mining:
+            return model, dataset, None
+        at = options.mine_iteration
+        return model, dataset, kb.ScheduledMining(dataset, sampler, at=at, batch_size=options.batch_size)
+
+    def _fit(
+        self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
+    ) -> Any:
+        log = keras.callbacks.CSVLogger(self.folder.history_file, append=self.resumed)
+        try:
+            return kb.fit(
+                model,
+                dataset,
+                iterations,
+                callbacks=[*callbacks, log],
+                run_dir=self.folder.path,
+                resume=self.resumed,
+                validation_data=self._validation(self.source()),
+                verbose=verbose,
+            )
+        except kb.CheckpointWriteError as error:
+            raise DataError("DISK_FULL" if error.errno in DISK_FULL else "UNWRITABLE",
+                            f"a checkpoint that could not be written ({os.strerror(error.errno or 0)})",
+                            "room for two checkpoints in the run's folder", "make room and go on with train "
+                            "--resume; the last checkpoint that was written is whole",
+                            path=self.folder.path) from None  # fmt: skip
+        except kb.CheckpointError as error:
+            begun = self.folder.has_checkpoint
+            raise DataError("CHECKPOINT", "a run whose checkpoints are damaged, of other settings, or in use"
+                            if begun else "a run without a checkpoint", "a sound checkpoint of this run that no other "
+                            "process trains on", "wait for the other process, or train a new run",
+                            path=self.folder.path) from error  # fmt: skip
+        finally:
+            with contextlib.suppress(
+                OSError
+            ):  # a full disk: the error that ended the training is the one to be told
+                if log.csv_file is not None:
+                    log.csv_file.close()
+
+    def _validation(self, source: PaddedSource) -> Any:
+        refs = self.refs(VALIDATION)
+        if not len(refs):
+            return None
+        size = min(self.options.batch_size, len(refs))
+        steps = len(refs) // size
+        index = kb.HardSliceSampler(refs, refs, kb.below(0)).index
+        return kb.IndexedDataset(
+            source, index, batch_size=size, steps_per_epoch=steps, seed=self.options.seed
+        )
+
+    def _write_history(self, history: Any) -> None:
+        names = list(history.history)
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(["window", *names])
+        writer.writerows(
+            [window, *values]
+            for window, *values in zip(history.epoch, *(history.history[name] for name in names), strict=True)
+        )
+        replace_file(self.folder.history_file, text.getvalue().encode())
+
+
+def describe_split(rows: Sequence[SplitRow]) -> list[tuple[str, int, int, int, float]]:
+    """Return for each part its cases, patients, slices and share of positive slices."""
+    table = []
+    for part in (PART_B, PART_A, VALIDATION, TEST):
+        own = [row for row in rows if row.part == part]
+        if own:
+            slices = sum(row.slices for row in own)
+            share = sum(row.positive for row in own) / slices
+            table.append((part, len(own), len({row.patient for row in own}), slices, share))
+    return table
+
+
+def _shaping(store: SliceStore) -> tuple[int | None, int | None]:
+    found = {(case.crop, case.resize) for case in store.cases}
+    if len(found) > 1:
+        raise DataError("SHAPING", "cases that were cropped or resized differently at ingest",
+                        "one --crop and --resize for all cases", "ingest them anew into one store")  # fmt: skip
+    return found.pop()
+
+
+def _pixel_spacing(store: SliceStore) -> tuple[float, float]:
+    spacings = [case.spacing_mm[1] for case in store.cases]
+    return min(spacings), max(spacings)
+
+
+def _save_model(model: Any, path: Path) -> None:
+    aside = path.with_name(f".{path.name}")
+    model.save(aside.with_suffix(".keras"))
+    aside.with_suffix(".keras").replace(path)

@@ -1,0 +1,114 @@
+"""The page of a study: verdict, tables and figures, readable without a network."""
+
+import html
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.experiments.report import figures
+from kerasbalance.experiments.report.page import write_figure, write_page
+from kerasbalance.experiments.report.tables import table
+from kerasbalance.experiments.studies import tables
+from kerasbalance.experiments.studies.options import StudyRecord
+from kerasbalance.experiments.studies.results import MEASURES, GroupResults
+from kerasbalance.experiments.studies.verdict import CAUTION, NAMES, comparisons, headline, legend, sentences
+
+
+def write_study(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> Path:
+    """Write the tables (CSV, JSON, Markdown) of a study, and where matplotlib is there `study.html` and `figures/`.
+
+    Args:
+        folder: the study's.
+        record: the study.
+        groups: what is finished.
+
+    Returns:
+        The page, or `study.md` without matplotlib.
+    """
+    for name, content in tables.csv_files(groups).items():
+        replace_file(folder / name, content)
+    text = json.dumps(tables.plain(groups), indent=1, allow_nan=False) + "\n"
+    replace_file(folder / "results.json", text.encode())
+    replace_file(folder / "study.md", tables.markdown(record, groups).encode())
+    if not figures.can_draw():
+        return folder / "study.md"
+    write_page(folder / "study.html", "kerasbalance study", _body(folder, record, groups))
+    return folder / "study.html"
+
+
+def _body(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> str:
+    base = record.options.base
+    lead = (
+        f"{len(record.options.arms)} ways to train, {record.options.seeds} seeds, {base.iterations:,} iterations each: "
+        "the same number of steps and slices for all, the same test cases, and one common training up to the moment at "
+        "which ways part."
+    )
+    head = (
+        '<p class="eyebrow">kerasbalance study</p><h1>Does mining help on these data?</h1>'
+        f'<p class="lead">{html.escape(lead)}</p>'
+    )
+    verdicts = "".join(
+        f"<li><b>{html.escape(group.organ)}, {html.escape(group.model)}.</b> {html.escape(headline(group))}</li>"
+        for group in groups
+    )
+    head += f'<div class="cautions" role="note"><ul>{verdicts}</ul></div>'
+    head += f'<p class="muted">{comparisons(groups)} comparisons were made. {html.escape(CAUTION)}</p>'
+    sections = "".join(
+        f"\n<section><h2>{html.escape(f'{group.organ}, {group.model}')}</h2>{_section(folder, number, group)}</section>"
+        for number, group in enumerate(groups)
+    )
+    return head + sections + f"\n<section><h2>What was run</h2>{_settings(record)}</section>"
+
+
+def _section(folder: Path, number: int, group: GroupResults) -> str:
+    hard = (
+        f"Hard slices: the {group.hard_slices} test slices on which all runs together did worst. False positives: "
+        "share of the slices without the organ on which something was predicted. SD between cases; all numbers are "
+        "means over the seeds."
+    )
+    words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences(group)[1:])
+    arms = "".join(f"<li>{html.escape(line)}</li>" for line in legend(group))
+    place = folder / "figures"
+    place.mkdir(exist_ok=True)
+    strips = figures.strips([(arm.arm.name, arm.dice(arm.seeds)) for arm in group.arms])
+    caption = (
+        "Case Dice by way of training: small dots are cases (mean over the seeds), large ones the mean over the cases "
+        "of each seed."
+    )
+    shown = [write_figure(place, f"{number}-cases", strips, caption)]
+    for measure in MEASURES:
+        pairs = [d for d in group.differences if d.measure == measure]
+        if pairs:
+            rows = [(f"{d.arm} – {d.baseline}", 100 * d.found.difference, 100 * d.found.low, 100 * d.found.high)
+                    for d in pairs]  # fmt: skip
+            picture = figures.intervals(rows, f"difference of {NAMES[measure]}, Dice points")
+            caption = f"Paired differences of {NAMES[measure]}, with 95 % interval."
+            shown.append(write_figure(place, f"{number}-{measure.replace(' ', '-')}", picture, caption))
+    return (
+        f"{table(tables.HEADERS, [tables.cells(row) for row in group.rows])}"
+        f'<p class="muted">{html.escape(hard)}</p><ul class="muted">{arms}</ul>'
+        f'<div class="charts">{"".join(shown)}</div><h3>In words</h3><ul>{words}</ul><h3>Every comparison</h3>'
+        f"{table(tables.PAIR_HEADERS, [tables.pair_cells(d) for d in group.differences], text_columns=3)}"
+    )
+
+
+def _settings(record: StudyRecord) -> str:
+    options = record.options
+    hidden = ("organs", "model", "ratio", "strategy", "loss", "seed", "validation_share", "learning_rate")
+    rows = [
+        [name.replace("_", " "), _plain(value)]
+        for name, value in options.base.to_json().items()
+        if name not in hidden
+    ]
+    rows += [[f"learning rate, {model}", f"{rate:g}"] for model, rate in options.rates.items()]
+    rows += [
+        ["backend", f"{record.backend} on {record.threads} cores"],
+        ["store digest", record.store_digest[:16]],
+    ]
+    rows += [[name, version] for name, version in record.versions.items()]
+    return table(["Option", "Value"], rows, text_columns=2)
+
+
+def _plain(value: object) -> str:
+    return ", ".join(map(str, value)) if isinstance(value, list | tuple) else str(value)

@@ -1,0 +1,126 @@
+"""The runs of one unit, trained and evaluated one after the other in a process of their own."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.errors import NonFiniteError
+from kerasbalance.experiments.runs.evaluate import evaluate_run, write_evaluation
+from kerasbalance.experiments.runs.folder import RunFolder
+from kerasbalance.experiments.runs.model import build_model, compile_model
+from kerasbalance.experiments.runs.train import Run
+from kerasbalance.experiments.studies.arms import Arm
+from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
+from kerasbalance.experiments.studies.study import is_done, trunk_folder
+
+Report = Callable[[str, Any], None]
+TIMED_STEPS = 5
+
+
+def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> None:
+    """Train and evaluate what is missing of a unit.
+
+    Args:
+        folder: the study's.
+        record: the study.
+        unit: which runs.
+        report: called with ("iterations", number) as they are done, and ("done", name of an arm).
+
+    Raises:
+        DataError: a run cannot be made, trained or evaluated.
+        kerasbalance.Interrupted: after a signal; what was done is saved.
+    """
+    place = unit_folder(folder, unit)
+    missing = [arm for arm in unit.arms if not is_done(place / arm.name)]
+    shared = len(missing) > 1 or RunFolder(trunk_folder(folder, unit)).has_checkpoint
+    trunk = None
+    for arm in missing:
+        keras.backend.clear_session()
+        run = _open(record, unit, arm, place / arm.name)
+        try:
+            if shared and not run.resumed:
+                trunk = trunk or _trained_trunk(folder, record, unit, report)
+                run = run.branch(trunk)
+            run.train([_Counter(report)])
+        except NonFiniteError as error:
+            replace_file(run.folder.diverged_file, (json.dumps({"error": str(error)}) + "\n").encode())
+        else:
+            write_evaluation(run.folder.eval_folder, evaluate_run(run))
+        report("done", arm.name)
+
+
+def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> Run:
+    first = unit.arms[0]
+    plain = Arm("trunk", first.ratio, "none", first.loss, "")
+    trunk = _open(record, unit, plain, trunk_folder(folder, unit))
+    trunk.train_trunk([_Counter(report)])
+    keras.backend.clear_session()
+    return trunk
+
+
+def _open(record: StudyRecord, unit: Unit, arm: Arm, out: Path) -> Run:
+    """Open a run that has begun, or make a new one."""
+    if RunFolder(out).has_checkpoint:
+        return Run.open(out, Path(record.store))
+    options = record.options.train_options(unit, arm)
+    return Run.create(Path(record.store), out, options, test_seed=TEST_SEED)
+
+
+class _Counter(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
+    """Tells how many iterations were done since it told last."""
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self._report, self._steps = report, 0
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        self._steps += 1
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        self._report("iterations", self._steps)
+        self._steps = 0
+
+
+def measure_step(record: StudyRecord, unit: Unit, scratch: Path) -> dict[str, float]:
+    """Train a few steps of a unit's network, to tell beforehand what the study will take.
+
+    Args:
+        record: the study.
+        unit: which network and organ.
+        scratch: a folder to make a run in.
+
+    Returns:
+        `seconds` a step, `parameters` of the network, and `memory_bytes` of this process at its largest.
+    """
+    run = Run.create(
+        Path(record.store), scratch, record.options.train_options(unit, unit.arms[0]), test_seed=TEST_SEED
+    )
+    source, refs = run.source(), run.refs("B")
+    model = build_model(run.options, source.plane)
+    compile_model(model, run.options)
+    x, y = source.read(refs[[n % len(refs) for n in range(run.options.batch_size)]])
+    for _ in range(2):
+        model.train_on_batch(x, y)
+    begin = time.perf_counter()
+    for _ in range(TIMED_STEPS):
+        model.train_on_batch(x, y)
+    seconds = (time.perf_counter() - begin) / TIMED_STEPS
+    return {
+        "seconds": seconds,
+        "parameters": float(model.count_params()),
+        "memory_bytes": float(_largest_memory()),
+    }
+
+
+def _largest_memory() -> int:
+    """Return the largest resident size of this process so far; Linux counts it in KiB, macOS in bytes."""
+    import resource
+    import sys
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
