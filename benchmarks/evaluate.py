@@ -6,7 +6,7 @@ from collections.abc import Callable
 import numpy as np
 from measure import Row, peer, take_turns
 
-from kerasbalance.evaluation import CaseMetrics, evaluate_case
+from kerasbalance.evaluation.cases import CaseMetrics, evaluate_case
 
 SPACING = (2.0, 0.7, 0.7)
 TOLERANCE = 2.0

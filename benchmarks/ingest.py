@@ -20,11 +20,11 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from kerasbalance.data.case import CaseOptions, CaseRequest, open_source, read_case
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_source, read_case
 from kerasbalance.data.labels import parse_rule
 from kerasbalance.data.store import Pseudonyms, Store
-from kerasbalance.data.store.casefile import build_case
 from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.sealed_case import build_case
 
 
 def write_series(folder: Path, slices: int, size: int) -> None:

@@ -13,8 +13,8 @@ import numpy as np
 from measure import Row, Ways, peer, take_turns
 
 from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store
-from kerasbalance.data.store.casefile import CaseArrays, build_case
 from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.sealed_case import CaseArrays, build_case
 
 BATCH = 16
 

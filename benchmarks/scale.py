@@ -11,9 +11,9 @@ from loader import make_arrays, make_store
 from measure import Row
 
 from kerasbalance import HardSliceSampler, Index, lowest
+from kerasbalance.batches.order import Phase
 from kerasbalance.data.store import SliceStore, Store, verify_store
-from kerasbalance.data.summary import summarise
-from kerasbalance.order import Phase
+from kerasbalance.data.store.summary import summarise
 
 SLICES, SIZE = 10, 16
 

@@ -16,7 +16,7 @@ from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_er
 from kerasbalance.cli.evaluate_run import evaluate_run_folder
 
 if TYPE_CHECKING:
-    from kerasbalance.evaluation import CaseMetrics
+    from kerasbalance.evaluation.cases import CaseMetrics
     from kerasbalance.experiments.mask_comparison import CompareOptions, Comparison
 
 _PATH = click.Path(path_type=Path)

@@ -10,7 +10,7 @@ import click
 from kerasbalance.cli.common import print_json, progress, table
 
 if TYPE_CHECKING:
-    from kerasbalance.evaluation import MetricSummary, OrganSummary
+    from kerasbalance.evaluation.cases import MetricSummary, OrganSummary
     from kerasbalance.experiments.runs.evaluate import Evaluation
 
 _NAMES = {

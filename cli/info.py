@@ -22,7 +22,7 @@ from kerasbalance.cli.common import (
 
 if TYPE_CHECKING:
     from kerasbalance.data.store import Rejection
-    from kerasbalance.data.summary import StoreSummary
+    from kerasbalance.data.store.summary import StoreSummary
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance info store")
@@ -36,7 +36,7 @@ def info(store: Path, as_json: bool, key_file: Path | None, show_paths: bool) ->
     With --show-paths also where each case came from, as far as this key file's folder remembers it.
     """
     from kerasbalance.data.store import Pseudonyms, SliceStore, Store, read_rejections
-    from kerasbalance.data.summary import summarise
+    from kerasbalance.data.store.summary import summarise
 
     opened = SliceStore(store)
     summary = summarise(opened.cases)

@@ -22,9 +22,9 @@ from kerasbalance.cli.common import (
 from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
 
 if TYPE_CHECKING:
-    from kerasbalance.data.case import CaseOptions
-    from kerasbalance.data.ingest import Outcome
-    from kerasbalance.data.layouts import Layout
+    from kerasbalance.data.ingest.case import CaseOptions
+    from kerasbalance.data.ingest.ingest import Outcome
+    from kerasbalance.data.ingest.layouts import Layout
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance ingest ct/ --mask liver.nii.gz --label "
@@ -56,7 +56,7 @@ def ingest(
     3D-IRCADb, CHAOS, TotalSegmentator, or DICOM with SEG or RTSTRUCT. What is refused is listed with the reason
     and stops nothing else. The same command again completes an interrupted ingest and mends damaged cases.
     """
-    from kerasbalance.data import ingest as engine
+    from kerasbalance.data.ingest import ingest as engine
     from kerasbalance.data.store import Pseudonyms, Store
 
     layout = find_layout()

@@ -21,10 +21,10 @@ from kerasbalance.cli.common import (
 from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
 
 if TYPE_CHECKING:
-    from kerasbalance.data.case import CaseOptions
-    from kerasbalance.data.ingest import Outcome
-    from kerasbalance.data.layouts import Layout
-    from kerasbalance.data.survey import Survey
+    from kerasbalance.data.ingest.case import CaseOptions
+    from kerasbalance.data.ingest.ingest import Outcome
+    from kerasbalance.data.ingest.layouts import Layout
+    from kerasbalance.data.ingest.survey import Survey
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance inspect data/")
@@ -70,13 +70,13 @@ def _recognised(find_layout: "Callable[[], Layout]", survey: "Survey | None") ->
 
 
 def _survey(source: Path | None, options: "CaseOptions") -> "Survey | None":
-    from kerasbalance.data.survey import survey_folder
+    from kerasbalance.data.ingest.survey import survey_folder
 
     return survey_folder(source, options.allow) if source is not None and source.is_dir() else None
 
 
 def _examine(layout: "Layout | None", options: "CaseOptions", jobs: int) -> "list[Outcome]":
-    from kerasbalance.data.ingest import examine
+    from kerasbalance.data.ingest.ingest import examine
     from kerasbalance.data.store.keys import SECRET_BYTES, Pseudonyms
 
     if layout is None:

@@ -11,10 +11,10 @@ import click
 from kerasbalance.cli.common import Command, readable, table
 
 if TYPE_CHECKING:
-    from kerasbalance.data.case import CaseOptions
     from kerasbalance.data.errors import DataError
-    from kerasbalance.data.ingest import Outcome
-    from kerasbalance.data.layouts import Layout
+    from kerasbalance.data.ingest.case import CaseOptions
+    from kerasbalance.data.ingest.ingest import Outcome
+    from kerasbalance.data.ingest.layouts import Layout
 
 _PATH = click.Path(path_type=Path)
 
@@ -43,7 +43,7 @@ def case_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(source: Path | None, **given: Any) -> Any:
-        from kerasbalance.data.isolate import usable_cores
+        from kerasbalance.data.ingest.isolate import usable_cores
 
         jobs = given.pop("jobs") or usable_cores()
         options = _case_options(given)
@@ -56,7 +56,7 @@ def case_options(command: Command) -> Command:
 
 
 def _case_options(given: dict[str, Any]) -> "CaseOptions":
-    from kerasbalance.data.case import CaseOptions
+    from kerasbalance.data.ingest.case import CaseOptions
 
     return CaseOptions(
         allow=frozenset(name.strip() for name in given.pop("allow").split(",") if name.strip()),
@@ -68,9 +68,9 @@ def _case_options(given: dict[str, Any]) -> "CaseOptions":
 
 
 def _layout_finder(source: Path | None, given: dict[str, Any]) -> "Callable[[], Layout]":
-    from kerasbalance.data.case import CaseRequest
+    from kerasbalance.data.ingest.case import CaseRequest
+    from kerasbalance.data.ingest.layouts import Layout, find_cases, read_manifest
     from kerasbalance.data.labels import check_rules, parse_rule
-    from kerasbalance.data.layouts import Layout, find_cases, read_manifest
 
     mask, manifest = given.pop("mask"), given.pop("manifest")
     one_case = {name: given.pop(name) for name in ("series", "patient", "png_order")}

@@ -12,7 +12,7 @@ from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.runs.train import Run, TrainResult
-    from kerasbalance.result import MiningResult
+    from kerasbalance.mining.result import MiningResult
 
 _OPTIONS = (
     click.option("--organ", "organs", multiple=True, help="What to segment; may be repeated. Needed for a new run."),

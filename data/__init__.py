@@ -10,17 +10,17 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from kerasbalance.data.case import CaseOptions, CaseRequest
     from kerasbalance.data.errors import DataError, Note
+    from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
+    from kerasbalance.data.ingest.layouts import find_cases, read_manifest
     from kerasbalance.data.labels import OrganRule, parse_rule
-    from kerasbalance.data.layouts import find_cases, read_manifest
     from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store, StoreSource, verify_store
-    from kerasbalance.data.volume import Volume
+    from kerasbalance.data.volume.volume import Volume
 
 _MODULE_OF = {
     "CaseFacts": "store",
-    "CaseOptions": "case",
-    "CaseRequest": "case",
+    "CaseOptions": "ingest.case",
+    "CaseRequest": "ingest.case",
     "DataError": "errors",
     "Note": "errors",
     "OrganRule": "labels",
@@ -28,10 +28,10 @@ _MODULE_OF = {
     "SliceStore": "store",
     "Store": "store",
     "StoreSource": "store",
-    "Volume": "volume",
-    "find_cases": "layouts",
+    "Volume": "volume.volume",
+    "find_cases": "ingest.layouts",
     "parse_rule": "labels",
-    "read_manifest": "layouts",
+    "read_manifest": "ingest.layouts",
     "verify_store": "store",
 }
 

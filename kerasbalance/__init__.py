@@ -13,81 +13,81 @@ from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from kerasbalance import models as models
-    from kerasbalance.counts import SliceScores as SliceScores
-    from kerasbalance.counts import dice_from_counts as dice_from_counts
-    from kerasbalance.dataset import IndexedDataset as IndexedDataset
+    from kerasbalance.batches.dataset import IndexedDataset as IndexedDataset
+    from kerasbalance.batches.index import Index as Index
+    from kerasbalance.batches.source import ArraySource as ArraySource
+    from kerasbalance.batches.source import Source as Source
     from kerasbalance.errors import CheckpointError as CheckpointError
     from kerasbalance.errors import CheckpointWarning as CheckpointWarning
     from kerasbalance.errors import CheckpointWriteError as CheckpointWriteError
     from kerasbalance.errors import Interrupted as Interrupted
     from kerasbalance.errors import NonFiniteError as NonFiniteError
-    from kerasbalance.evaluation import evaluate_case as evaluate_case
-    from kerasbalance.evaluation import evaluate_slices as evaluate_slices
-    from kerasbalance.evaluation import keep_largest_component as keep_largest_component
-    from kerasbalance.evaluation import summarise_cases as summarise_cases
-    from kerasbalance.hard_losses import DiceFocalLoss as DiceFocalLoss
-    from kerasbalance.hard_losses import DiceTopKLoss as DiceTopKLoss
-    from kerasbalance.index import Index as Index
-    from kerasbalance.loop import fit as fit
-    from kerasbalance.losses import DiceLoss as DiceLoss
-    from kerasbalance.losses import dice_loss as dice_loss
-    from kerasbalance.metrics import DiceScore as DiceScore
-    from kerasbalance.mining import ScheduledMining as ScheduledMining
-    from kerasbalance.result import MiningResult as MiningResult
-    from kerasbalance.rules import at_random as at_random
-    from kerasbalance.rules import below as below
-    from kerasbalance.rules import below_worst_case as below_worst_case
-    from kerasbalance.rules import everything as everything
-    from kerasbalance.rules import lowest as lowest
-    from kerasbalance.sampler import HardSliceSampler as HardSliceSampler
-    from kerasbalance.schedules import PolyDecay as PolyDecay
-    from kerasbalance.scoring import score_slices as score_slices
-    from kerasbalance.source import ArraySource as ArraySource
-    from kerasbalance.source import Source as Source
-    from kerasbalance.splits import CaseSplit as CaseSplit
-    from kerasbalance.splits import split_cases as split_cases
-    from kerasbalance.strategies import ProportionalSampler as ProportionalSampler
-    from kerasbalance.strategies import mine_on_top as mine_on_top
-    from kerasbalance.surface import surface_metrics as surface_metrics
+    from kerasbalance.evaluation.cases import evaluate_case as evaluate_case
+    from kerasbalance.evaluation.cases import evaluate_slices as evaluate_slices
+    from kerasbalance.evaluation.cases import keep_largest_component as keep_largest_component
+    from kerasbalance.evaluation.cases import summarise_cases as summarise_cases
+    from kerasbalance.evaluation.splits import CaseSplit as CaseSplit
+    from kerasbalance.evaluation.splits import split_cases as split_cases
+    from kerasbalance.evaluation.surface import surface_metrics as surface_metrics
+    from kerasbalance.losses.dice import DiceLoss as DiceLoss
+    from kerasbalance.losses.dice import dice_loss as dice_loss
+    from kerasbalance.losses.hard_pixels import DiceFocalLoss as DiceFocalLoss
+    from kerasbalance.losses.hard_pixels import DiceTopKLoss as DiceTopKLoss
+    from kerasbalance.losses.metrics import DiceScore as DiceScore
+    from kerasbalance.losses.schedules import PolyDecay as PolyDecay
+    from kerasbalance.mining.callback import ScheduledMining as ScheduledMining
+    from kerasbalance.mining.counts import SliceScores as SliceScores
+    from kerasbalance.mining.counts import dice_from_counts as dice_from_counts
+    from kerasbalance.mining.proportional import ProportionalSampler as ProportionalSampler
+    from kerasbalance.mining.proportional import mine_on_top as mine_on_top
+    from kerasbalance.mining.result import MiningResult as MiningResult
+    from kerasbalance.mining.rules import at_random as at_random
+    from kerasbalance.mining.rules import below as below
+    from kerasbalance.mining.rules import below_worst_case as below_worst_case
+    from kerasbalance.mining.rules import everything as everything
+    from kerasbalance.mining.rules import lowest as lowest
+    from kerasbalance.mining.sampler import HardSliceSampler as HardSliceSampler
+    from kerasbalance.mining.scoring import score_slices as score_slices
+    from kerasbalance.training.loop import fit as fit
 
 _MODULE_OF: dict[str, str] = {
-    "ArraySource": "kerasbalance.source",
-    "CaseSplit": "kerasbalance.splits",
+    "ArraySource": "kerasbalance.batches.source",
+    "CaseSplit": "kerasbalance.evaluation.splits",
     "CheckpointError": "kerasbalance.errors",
     "CheckpointWarning": "kerasbalance.errors",
     "CheckpointWriteError": "kerasbalance.errors",
-    "DiceFocalLoss": "kerasbalance.hard_losses",
-    "DiceLoss": "kerasbalance.losses",
-    "DiceScore": "kerasbalance.metrics",
-    "DiceTopKLoss": "kerasbalance.hard_losses",
-    "HardSliceSampler": "kerasbalance.sampler",
-    "Index": "kerasbalance.index",
-    "IndexedDataset": "kerasbalance.dataset",
+    "DiceFocalLoss": "kerasbalance.losses.hard_pixels",
+    "DiceLoss": "kerasbalance.losses.dice",
+    "DiceScore": "kerasbalance.losses.metrics",
+    "DiceTopKLoss": "kerasbalance.losses.hard_pixels",
+    "HardSliceSampler": "kerasbalance.mining.sampler",
+    "Index": "kerasbalance.batches.index",
+    "IndexedDataset": "kerasbalance.batches.dataset",
     "Interrupted": "kerasbalance.errors",
-    "MiningResult": "kerasbalance.result",
+    "MiningResult": "kerasbalance.mining.result",
     "NonFiniteError": "kerasbalance.errors",
-    "PolyDecay": "kerasbalance.schedules",
-    "ProportionalSampler": "kerasbalance.strategies",
-    "ScheduledMining": "kerasbalance.mining",
-    "SliceScores": "kerasbalance.counts",
-    "Source": "kerasbalance.source",
-    "at_random": "kerasbalance.rules",
-    "below": "kerasbalance.rules",
-    "below_worst_case": "kerasbalance.rules",
-    "dice_from_counts": "kerasbalance.counts",
-    "dice_loss": "kerasbalance.losses",
-    "evaluate_case": "kerasbalance.evaluation",
-    "evaluate_slices": "kerasbalance.evaluation",
-    "everything": "kerasbalance.rules",
-    "fit": "kerasbalance.loop",
-    "keep_largest_component": "kerasbalance.evaluation",
-    "lowest": "kerasbalance.rules",
-    "mine_on_top": "kerasbalance.strategies",
+    "PolyDecay": "kerasbalance.losses.schedules",
+    "ProportionalSampler": "kerasbalance.mining.proportional",
+    "ScheduledMining": "kerasbalance.mining.callback",
+    "SliceScores": "kerasbalance.mining.counts",
+    "Source": "kerasbalance.batches.source",
+    "at_random": "kerasbalance.mining.rules",
+    "below": "kerasbalance.mining.rules",
+    "below_worst_case": "kerasbalance.mining.rules",
+    "dice_from_counts": "kerasbalance.mining.counts",
+    "dice_loss": "kerasbalance.losses.dice",
+    "evaluate_case": "kerasbalance.evaluation.cases",
+    "evaluate_slices": "kerasbalance.evaluation.cases",
+    "everything": "kerasbalance.mining.rules",
+    "fit": "kerasbalance.training.loop",
+    "keep_largest_component": "kerasbalance.evaluation.cases",
+    "lowest": "kerasbalance.mining.rules",
+    "mine_on_top": "kerasbalance.mining.proportional",
     "models": "kerasbalance.models",
-    "score_slices": "kerasbalance.scoring",
-    "split_cases": "kerasbalance.splits",
-    "summarise_cases": "kerasbalance.evaluation",
-    "surface_metrics": "kerasbalance.surface",
+    "score_slices": "kerasbalance.mining.scoring",
+    "split_cases": "kerasbalance.evaluation.splits",
+    "summarise_cases": "kerasbalance.evaluation.cases",
+    "surface_metrics": "kerasbalance.evaluation.surface",
 }
 
 __all__ = sorted(_MODULE_OF)

@@ -3,10 +3,10 @@
 import keras
 import numpy as np
 
-from kerasbalance.data.organ_check import hu_spread
+from kerasbalance.data.ingest.organ_check import hu_spread
 from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store
-from kerasbalance.data.store.casefile import CaseArrays, build_case
 from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.sealed_case import CaseArrays, build_case
 
 ORGAN = 'liver <b>& "co'
 SPACING = (4.0, 6.0, 6.0)

@@ -11,9 +11,9 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, RTStructureSetStorage, generate_uid
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Grid, to_canonical
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.volume import Identity, Volume
+from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.volume import Identity, Volume
 
 REAL = Path(__file__).parents[1] / "../shared/real"
 SHAPE = (6, 40, 48)

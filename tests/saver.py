@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from kerasbalance.checkpoint import CheckpointFolder
+from kerasbalance.training.checkpoint import CheckpointFolder
 
 
 def content(iteration):

@@ -19,7 +19,7 @@ from pydicom.uid import (
 
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.volume import Volume
+from kerasbalance.data.volume.volume import Volume
 
 AXIAL = (1, 0, 0, 0, 1, 0)
 PATIENT = "DOE^JANE-0734129"

@@ -13,12 +13,12 @@ import numpy as np
 from click.testing import CliRunner, Result
 
 from kerasbalance.cli.main import main as cli
-from kerasbalance.data.case import CaseOptions, CaseRequest
-from kerasbalance.data.ingest import Outcome, ingest
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
+from kerasbalance.data.ingest.ingest import Outcome, ingest
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.store import CaseFacts, Entry, Pseudonyms, SliceStore, Store
-from kerasbalance.data.store.casefile import CaseArrays, build_case
 from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.sealed_case import CaseArrays, build_case
 
 ROOT = Path(__file__).parents[1]
 
@@ -171,7 +171,7 @@ def _text(word: object) -> str | os.PathLike[str]:
 
 def main(folder: str, source: str, jobs: str) -> None:
     """Ingest a cohort and print each outcome at once: what a killed process had reported as done."""
-    from kerasbalance.data.layouts import find_cases
+    from kerasbalance.data.ingest.layouts import find_cases
 
     store, pseudonyms = open_store(Path(folder))
     requests = find_cases(Path(source)).requests

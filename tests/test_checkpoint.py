@@ -14,7 +14,7 @@ import pytest
 from saver import content
 
 import kerasbalance as kb
-from kerasbalance.checkpoint import CheckpointFolder, prefixed, read_checkpoint, under
+from kerasbalance.training.checkpoint import CheckpointFolder, prefixed, read_checkpoint, under
 
 SAVER = Path(__file__).with_name("saver.py")
 
@@ -188,7 +188,7 @@ def test_what_does_not_read_back_is_not_kept(folder, monkeypatch):
     def unreadable(path):
         raise ValueError("flipped")
 
-    monkeypatch.setattr("kerasbalance.checkpoint.read_checkpoint", unreadable)
+    monkeypatch.setattr("kerasbalance.training.checkpoint.read_checkpoint", unreadable)
     with pytest.raises(
         kb.CheckpointWriteError, match=r"does not read back: flipped.*kept: 000001-iteration-1"
     ):

@@ -22,8 +22,8 @@ from PIL import Image
 from series_maker import make_series
 
 from kerasbalance.cli.main import main
-from kerasbalance.data.geometry import Grid
-from kerasbalance.evaluation import METRICS, evaluate_case, keep_largest_component
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.evaluation.cases import METRICS, evaluate_case, keep_largest_component
 
 REAL = Path(__file__).parents[1] / "../shared/real"
 ORGANS = ("liver", "spleen")

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import kerasbalance
-from kerasbalance.evaluation import (
+from kerasbalance.evaluation.cases import (
     METRICS,
     evaluate_case,
     evaluate_slices,

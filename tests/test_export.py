@@ -18,11 +18,11 @@ from series_maker import FRAME, PATIENT, SERIES, STUDY, make_enhanced, make_seri
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
-from kerasbalance.data.geometry import Grid, to_canonical
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.nifti import read_ct
-from kerasbalance.data.nifti_file import read_nifti
+from kerasbalance.data.nifti.ct import read_ct
+from kerasbalance.data.nifti.image import read_nifti
+from kerasbalance.data.volume.geometry import Grid, to_canonical
 
 REAL = Path(__file__).parents[1] / "../shared/real"
 MODEL = Algorithm("U-Net of a test", "0.1")

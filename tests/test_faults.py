@@ -30,7 +30,7 @@ from store_maker import (
     take,
 )
 
-from kerasbalance.data.layouts import find_cases
+from kerasbalance.data.ingest.layouts import find_cases
 from kerasbalance.data.store import SliceStore, Store, verify_store
 
 

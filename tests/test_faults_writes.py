@@ -18,8 +18,8 @@ from kerasbalance.data.store import (
     record_rejections,
     verify_store,
 )
-from kerasbalance.data.store.casefile import build_case
 from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.sealed_case import build_case
 
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "mkdir", "statvfs", "close", "unlink")
 

@@ -6,7 +6,7 @@ import pytest
 from masks_made import made_grid, reoriented, rotation
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Grid, matching_slices, resample_nearest, to_canonical
+from kerasbalance.data.volume.geometry import Grid, matching_slices, resample_nearest, to_canonical
 
 shapes = st.tuples(*[st.integers(2, 5)] * 3)  # one slice alone does not say how thick it is
 flips = st.tuples(*[st.booleans()] * 3)

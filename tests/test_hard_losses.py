@@ -6,7 +6,7 @@ import pytest
 from keras import ops
 
 import kerasbalance as kb
-from kerasbalance.hard_losses import focal_loss, top_k_loss
+from kerasbalance.losses.hard_pixels import focal_loss, top_k_loss
 
 
 def made(channels, seed=0):

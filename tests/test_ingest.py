@@ -17,10 +17,10 @@ from store_maker import (
     write_nifti,
 )
 
-from kerasbalance.data import case
-from kerasbalance.data.case import CaseOptions, CaseRequest
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.ingest import examine, ingest
+from kerasbalance.data.ingest import case
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
+from kerasbalance.data.ingest.ingest import examine, ingest
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.store import SliceStore, Store, read_rejections, verify_store
 

@@ -11,7 +11,7 @@ import pytest
 from series_maker import make_series
 from store_maker import LIVER, LPS_TO_RAS, digest, statuses, take
 
-from kerasbalance.data.case import CaseOptions, CaseRequest
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
 from kerasbalance.data.store import SliceStore, Store, verify_store
 
 SLICES, SIZE = 6, 32

@@ -15,7 +15,7 @@ import pytest
 from store_maker import environment
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.isolate import Limits, run_isolated, signals_held
+from kerasbalance.data.ingest.isolate import Limits, run_isolated, signals_held
 
 LIMITS = Limits(timeout_s=60, memory_bytes=4 * 2**30)
 

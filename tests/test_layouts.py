@@ -12,8 +12,8 @@ from series_maker import make_series
 from store_maker import LIVER, made_pair, make_cohort, statuses, take, write_nifti
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.ingest.layouts import find_cases, read_manifest
 from kerasbalance.data.labels import OrganRule
-from kerasbalance.data.layouts import find_cases, read_manifest
 from kerasbalance.data.phantom import write_phantom
 from kerasbalance.data.store import SliceStore
 

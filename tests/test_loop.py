@@ -300,7 +300,7 @@ def test_a_nan_voxel_stops_the_run_names_iteration_and_slice_and_leaves_a_finite
     ) as caught:
         kb.fit(model, dataset, 22, callbacks=[mining], run_dir=tmp_path, checkpoint_s=0, verbose=0)
     assert (caught.value.iteration, caught.value.refs) == (first, (7,))
-    from kerasbalance.checkpoint import CheckpointFolder
+    from kerasbalance.training.checkpoint import CheckpointFolder
 
     with CheckpointFolder(tmp_path / "checkpoint") as folder:
         kept = folder.load()

@@ -6,7 +6,7 @@ import pytest
 from backend_gradient import gradient
 from keras import ops
 
-from kerasbalance.losses import DiceLoss, dice_loss
+from kerasbalance.losses.dice import DiceLoss, dice_loss
 
 TRUTH = np.array([[[1, 0], [1, 1]], [[0, 0], [0, 1]]])
 PROBABILITY = np.array([[[0.9, 0.2], [0.6, 0.3]], [[0.1, 0.4], [0.5, 0.8]]], "float32")[..., None]

@@ -20,11 +20,11 @@ from masks_made import (
     save_nifti,
 )
 
-from kerasbalance.data.geometry import Grid
+from kerasbalance.data.ingest.organ_check import hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.nifti import read_ct
-from kerasbalance.data.organ_check import hu_spread, suspicions
+from kerasbalance.data.nifti.ct import read_ct
+from kerasbalance.data.volume.geometry import Grid
 
 LIVER = (OrganRule("liver"),)
 BOTH = (OrganRule("liver", (1,)), OrganRule("spleen", (2,)))

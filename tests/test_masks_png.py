@@ -8,9 +8,9 @@ import PIL.Image
 import pytest
 from masks_made import NAMES, REAL, codes, made_grid, made_labels, made_volume, real_volume, refusal
 
+from kerasbalance.data.ingest.organ_check import hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.organ_check import hu_spread, suspicions
 
 LIVER = (OrganRule("liver"),)
 BOTH = (parse_rule("liver=1"), parse_rule("spleen=2"))

@@ -21,9 +21,9 @@ from skimage.draw import polygon2mask
 from skimage.measure import find_contours
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Grid
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import polygons, read_mask
+from kerasbalance.data.volume.geometry import Grid
 
 SHAPE = (3, 220, 260)
 

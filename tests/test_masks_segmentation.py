@@ -21,10 +21,10 @@ from masks_made import (
 )
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
 
-from kerasbalance.data.geometry import Grid
+from kerasbalance.data.ingest.organ_check import hu_spread
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.organ_check import hu_spread
+from kerasbalance.data.volume.geometry import Grid
 
 pytestmark = pytest.mark.filterwarnings("ignore:The string .* is unlikely to represent the intended person")
 

@@ -2,7 +2,7 @@ import keras
 import numpy as np
 import pytest
 
-from kerasbalance.metrics import DiceScore
+from kerasbalance.losses.metrics import DiceScore
 
 EMPTY = np.zeros((2, 3, 3, 1), "float32")
 

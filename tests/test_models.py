@@ -10,11 +10,11 @@ import pytest
 from keras import ops
 
 import kerasbalance
-from kerasbalance.losses import DiceLoss
-from kerasbalance.metrics import DiceScore
+from kerasbalance.losses.dice import DiceLoss
+from kerasbalance.losses.metrics import DiceScore
+from kerasbalance.losses.schedules import PolyDecay
 from kerasbalance.models import HUWindow, fcn_vgg16, unet
 from kerasbalance.models.convolution import SeededHeNormal
-from kerasbalance.schedules import PolyDecay
 
 BACKEND = keras.backend.backend()
 MODULES = {"tensorflow": "tensorflow", "jax": "jax", "torch": "torch"}

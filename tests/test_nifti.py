@@ -7,10 +7,10 @@ import pytest
 from masks_made import LPS_TO_RAS, REAL, made_grid, made_volume, reoriented, rotation, save_nifti
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Grid
-from kerasbalance.data.nifti import read_ct, source_digest
-from kerasbalance.data.nifti_file import is_nifti, read_nifti
-from kerasbalance.data.volume import AIR_HU
+from kerasbalance.data.nifti.ct import read_ct, source_digest
+from kerasbalance.data.nifti.image import is_nifti, read_nifti
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.volume import AIR_HU
 
 
 def refused(path, read=read_ct):

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from kerasbalance.data.organ_check import HuSpread, hu_spread, suspicions
+from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 
 
 def test_quartiles_agree_with_numpys():

@@ -121,11 +121,11 @@ def test_the_wheel_holds_every_module_and_nothing_else(wheel):
 def test_the_unpacked_wheel_runs_outside_the_checkout(wheel, tmp_path):
     zipfile.ZipFile(wheel).extractall(tmp_path / "site")
     environment = {**os.environ, "PYTHONPATH": str(tmp_path / "site")}
-    code = "import kerasbalance.data.ingest as m; print(m.__file__)"
+    code = "import kerasbalance.data.ingest.ingest as m; print(m.__file__)"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=tmp_path, env=environment, capture_output=True, text=True
     )
-    assert done.stdout.strip() == str(tmp_path / "site/kerasbalance/data/ingest.py"), done.stderr
+    assert done.stdout.strip() == str(tmp_path / "site/kerasbalance/data/ingest/ingest.py"), done.stderr
 
 
 def test_the_sdist_builds_the_same_wheel(copy, wheel, tmp_path):

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import scipy.stats
 
-from kerasbalance.paired import adjust_p_values, paired_difference, summarise_scores
+from kerasbalance.evaluation.paired import adjust_p_values, paired_difference, summarise_scores
 
 RNG = np.random.default_rng(0)
 CASES = RNG.uniform(0.5, 1, (6, 23))

@@ -10,7 +10,7 @@ from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.store import SliceStore
-from kerasbalance.data.volume import AIR_HU
+from kerasbalance.data.volume.volume import AIR_HU
 
 REAL = Path(__file__).parents[2] / "shared" / "real"
 TOTAL = "totalsegmentator"

@@ -4,7 +4,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kerasbalance as kb
-from kerasbalance.counts import SliceScores
+from kerasbalance.mining.counts import SliceScores
 
 SCORES = np.array([0.9, 0.1, 1.0, 0.5, 0.5, 0.95])
 

@@ -16,8 +16,8 @@ from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.shaping import restore_planes, shape_planes
 from kerasbalance.data.store import SliceStore
+from kerasbalance.data.volume.shaping import restore_planes, shape_planes
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.options import PRESETS, TrainOptions

@@ -7,8 +7,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kerasbalance as kb
-from kerasbalance.counts import SliceScores
-from kerasbalance.result import MiningResult
+from kerasbalance.mining.counts import SliceScores
+from kerasbalance.mining.result import MiningResult
 
 SCORES = [0.1, 0.9, 0.4, 1.0, 0.6, 0.2]
 

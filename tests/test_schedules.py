@@ -3,7 +3,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasbalance.schedules import PolyDecay
+from kerasbalance.losses.schedules import PolyDecay
 
 
 @pytest.mark.parametrize(("total", "power", "end"), [(7, 0.9, 0.0), (1000, 0.9, 0.0), (50, 2.0, 0.01)])

@@ -7,8 +7,9 @@ from keras import ops
 from tiny import arrays, same, segmenter, variables
 
 import kerasbalance as kb
-from kerasbalance import random_state, scoring
-from kerasbalance.counts import dice_from_counts
+from kerasbalance.backend import random_state
+from kerasbalance.mining import scoring
+from kerasbalance.mining.counts import dice_from_counts
 
 
 def oracle(predicted, true, organs):

@@ -5,9 +5,9 @@ from hypothesis import strategies as st
 from masks_made import made_grid
 from scipy.ndimage import map_coordinates
 
-from kerasbalance.data.geometry import Grid
-from kerasbalance.data.shaping import crop_or_pad, resample_plane
-from kerasbalance.data.volume import AIR_HU
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.shaping import crop_or_pad, resample_plane
+from kerasbalance.data.volume.volume import AIR_HU
 
 sizes = st.integers(8, 24)
 

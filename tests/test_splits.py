@@ -7,8 +7,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 import kerasbalance
-from kerasbalance import splits
-from kerasbalance.splits import split_cases
+from kerasbalance.evaluation import splits
+from kerasbalance.evaluation.splits import split_cases
 
 PHANTOM_SEEDS = range(60)
 

@@ -10,7 +10,7 @@ from keras import ops
 from tiny import Received, tagged_source
 
 import kerasbalance as kb
-from kerasbalance.result import MiningResult
+from kerasbalance.mining.result import MiningResult
 
 STEPS, BATCH = 6, 4
 OLD = np.arange(20)

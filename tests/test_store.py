@@ -13,10 +13,10 @@ from store_maker import add_case, environment, key_file, made_arrays, made_facts
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import Pseudonyms, Rejection, SliceStore, Store, read_rejections, verify_store
-from kerasbalance.data.store.casefile import build_case
+from kerasbalance.data.store.catalogue import dump_entry, dump_withdrawal, load_entry, read_index
 from kerasbalance.data.store.files import write_aside
-from kerasbalance.data.store.index import dump_entry, dump_withdrawal, load_entry, read_index
 from kerasbalance.data.store.rejections import record_rejections
+from kerasbalance.data.store.sealed_case import build_case
 
 
 def faults(store):

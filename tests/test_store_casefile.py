@@ -14,10 +14,10 @@ from store_maker import add_case, made_arrays, made_facts, made_store, open_stor
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore, verify_store
-from kerasbalance.data.store.case_hdf5 import unpack
-from kerasbalance.data.store.casefile import CaseArrays, append_seal, build_case, check_case
+from kerasbalance.data.store.catalogue import dump_entry
 from kerasbalance.data.store.facts import dump_facts, load_facts
-from kerasbalance.data.store.index import dump_entry
+from kerasbalance.data.store.hdf5 import unpack
+from kerasbalance.data.store.sealed_case import CaseArrays, append_seal, build_case, check_case
 
 
 def bytes_of(facts=None, made=None):

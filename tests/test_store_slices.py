@@ -14,9 +14,9 @@ from store_maker import add_case, made_arrays, made_facts, made_store, open_stor
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
-from kerasbalance.data.store.casefile import CaseArrays, build_case
-from kerasbalance.data.store.index import dump_entry
+from kerasbalance.data.store.catalogue import dump_entry
 from kerasbalance.data.store.reader import Readers
+from kerasbalance.data.store.sealed_case import CaseArrays, build_case
 
 SHAPE = (4, 16, 12)
 

@@ -1,7 +1,7 @@
 from store_maker import made_facts
 
 from kerasbalance.data.errors import Note
-from kerasbalance.data.summary import summarise
+from kerasbalance.data.store.summary import summarise
 
 
 def facts(n, **changes):

@@ -7,7 +7,6 @@ import numpy as np
 import pytest
 from click.testing import CliRunner
 
-from kerasbalance.checkpoint import CheckpointFolder
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.report.contents import read_contents
@@ -15,6 +14,7 @@ from kerasbalance.experiments.report.prose import summary
 from kerasbalance.experiments.runs.options import WINDOWS, TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
+from kerasbalance.training.checkpoint import CheckpointFolder
 
 OPTIONS = TrainOptions(
     organs=(made_runs.ORGAN,), model="made_runs:tiny_model", iterations=20, batch_size=8, learning_rate=0.5

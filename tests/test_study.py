@@ -15,13 +15,13 @@ import pytest
 from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
+from kerasbalance.evaluation.paired import PairedDifference
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import read_split
 from kerasbalance.experiments.studies.arms import parse_arm
 from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
 from kerasbalance.experiments.studies.results import ArmScores, Difference, GroupResults, RunScores
 from kerasbalance.experiments.studies.verdict import describe, headline, sentences
-from kerasbalance.paired import PairedDifference
 
 ARMS = ("0.5", "mined", "random")
 WORDS = ["--organs", "liver", "--models", "made_runs:tiny_model", "--seeds", "2", "--iterations", "20",

@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import ndimage
 
-from kerasbalance.surface import SurfaceMetrics, surface_distances, surface_metrics, union_box
+from kerasbalance.evaluation.surface import SurfaceMetrics, surface_distances, surface_metrics, union_box
 
 REAL = Path(__file__).parents[1] / "../shared/real"
 

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from keras import ops
 
-from kerasbalance.torch_layout import lay_out_kernels, spare_layout_copies
+from kerasbalance.backend.torch_layout import lay_out_kernels, spare_layout_copies
 
 on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="patches Keras' torch backend only")
 OPERATIONS = {
@@ -99,14 +99,14 @@ def test_a_keras_without_the_function_is_left_alone(torch_nn, monkeypatch):
 @on_torch
 def test_building_a_model_puts_it_in_place_and_importing_does_not():
     check = (
-        "import kerasbalance.models, kerasbalance.torch_layout\n"
+        "import kerasbalance.models, kerasbalance.backend.torch_layout\n"
         "from keras.src.backend.torch import nn\n"
         "print(nn._transpose_spatial_inputs.__module__)\n"
         "kerasbalance.models.unet((16, 16, 1), base_filters=1)\n"
         "print(nn._transpose_spatial_inputs.__module__)\n"
     )
     done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["keras.src.backend.torch.nn", "kerasbalance.torch_layout"]
+    assert done.stdout.split() == ["keras.src.backend.torch.nn", "kerasbalance.backend.torch_layout"]
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="on torch there is something to do")

@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.dicom.stack import Slice
-from kerasbalance.data.volume import AIR_HU
+from kerasbalance.data.volume.volume import AIR_HU
 
 HIGHEST_HU = int(np.iinfo(np.int16).max)
 

@@ -18,8 +18,8 @@ from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.dicom.scan import Series
 from kerasbalance.data.dicom.stack import Slice, grid_of, normal_of, read_stored, stored_digest
 from kerasbalance.data.errors import Note
-from kerasbalance.data.geometry import Grid, to_canonical
-from kerasbalance.data.volume import Identity, Volume
+from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.volume import Identity, Volume
 
 _TISSUE_HU = -900
 """Padding that would lie above this value in HU is worth a loud note."""

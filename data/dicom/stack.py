@@ -10,7 +10,7 @@ from kerasbalance.data.dicom.frames import Frame
 from kerasbalance.data.dicom.header import Header, unreadable
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import Array, Grid
+from kerasbalance.data.volume.geometry import Array, Grid
 
 SAME_POSITION_MM = 1e-2
 

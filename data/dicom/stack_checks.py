@@ -7,7 +7,7 @@ import numpy as np
 
 from kerasbalance.data.dicom.stack import Slice, grid_of, normal_of
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import REGULAR_TOLERANCE, Array
+from kerasbalance.data.volume.geometry import REGULAR_TOLERANCE, Array
 
 TILT_LIMIT_DEG = 0.1
 LEAST_TOLERANCE_MM = 0.05

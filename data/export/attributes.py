@@ -10,7 +10,7 @@ from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
 from kerasbalance.data.dicom.header import lenient_pydicom
-from kerasbalance.data.source_files import malformed
+from kerasbalance.data.files import malformed
 
 PATIENT_AND_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",

@@ -4,8 +4,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import MATCH_TOLERANCE_MM, Grid, to_canonical
 from kerasbalance.data.labels import OrganRule
+from kerasbalance.data.volume.geometry import MATCH_TOLERANCE_MM, Grid, to_canonical
 
 Labels = NDArray[np.uint8]
 

@@ -13,7 +13,7 @@ import numpy as np
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.export.files import check_target, write_target
 from kerasbalance.data.export.labels import Labels, check_labels, in_source_order
-from kerasbalance.data.geometry import RAS_TO_LPS, Grid
+from kerasbalance.data.volume.geometry import RAS_TO_LPS, Grid
 
 ENDINGS = (".nii", ".nii.gz")
 

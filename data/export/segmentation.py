@@ -28,7 +28,7 @@ from kerasbalance.data.errors import Note
 from kerasbalance.data.export.files import check_target, write_target
 from kerasbalance.data.export.headers import SourceHeaders
 from kerasbalance.data.export.labels import Labels, check_labels, in_source_order
-from kerasbalance.data.geometry import Grid
+from kerasbalance.data.volume.geometry import Grid
 
 Kind = Literal["BINARY", "LABELMAP"]
 

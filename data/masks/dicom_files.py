@@ -14,8 +14,8 @@ import pydicom
 from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Array
-from kerasbalance.data.source_files import malformed, open_regular, read_regular, too_large
+from kerasbalance.data.files import malformed, open_regular, read_regular, too_large
+from kerasbalance.data.volume.geometry import Array
 
 MAX_DICOM_BYTES = 2**31
 MAX_FRAME_PIXELS = 2**26

@@ -8,12 +8,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
-from kerasbalance.data.geometry import Grid
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, finish
 from kerasbalance.data.masks.names import Structure, select
 from kerasbalance.data.masks.placing import place
 from kerasbalance.data.masks.values import count_values, translate, value_table
+from kerasbalance.data.volume.geometry import Grid
 
 
 @dataclass(frozen=True, eq=False)

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.labels import OrganRule
-from kerasbalance.data.volume import Volume
+from kerasbalance.data.volume.volume import Volume
 
 OTHER_FRAME = "frame-of-reference"
 """The relaxation that lets a mask of another FrameOfReferenceUID pass."""

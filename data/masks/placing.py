@@ -6,14 +6,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import (
+from kerasbalance.data.masks.mask import Request
+from kerasbalance.data.volume.geometry import (
     Grid,
     matching_slices,
     mismatch,
     resample_nearest,
     to_canonical,
 )
-from kerasbalance.data.masks.mask import Request
 
 Labels = NDArray[np.uint8]
 

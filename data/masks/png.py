@@ -18,10 +18,10 @@ import PIL.Image
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.files import malformed, natural_key, read_regular
+from kerasbalance.data.ingest.organ_check import hu_spread
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.organ_check import hu_spread
-from kerasbalance.data.source_files import malformed, natural_key, read_regular
 
 MAX_PNG_BYTES = 2**28
 SIGNATURE = b"\x89PNG\r\n\x1a\n"

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.geometry import Array
-from kerasbalance.data.source_files import too_large
+from kerasbalance.data.files import too_large
+from kerasbalance.data.volume.geometry import Array
 
 MAX_CROSSINGS = 20_000_000
 

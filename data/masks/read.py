@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
 from kerasbalance.data.masks.dicom_files import (
     LABEL_MAP_SEGMENTATION,
@@ -15,14 +16,13 @@ from kerasbalance.data.masks.dicom_files import (
 )
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
-from kerasbalance.data.masks.nifti import load_nifti
+from kerasbalance.data.masks.nifti_masks import load_nifti
 from kerasbalance.data.masks.png import ORDERS, is_png, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
-from kerasbalance.data.nifti_file import is_nifti
-from kerasbalance.data.source_files import Listing, list_folder, malformed, open_regular
-from kerasbalance.data.volume import Volume
+from kerasbalance.data.nifti.image import is_nifti
+from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
 NIFTI_ENDINGS = (".nii.gz", ".nii")

@@ -12,13 +12,13 @@ import numpy as np
 import pydicom
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import Array, Grid
+from kerasbalance.data.files import malformed, too_large
 from kerasbalance.data.labels import SNOMED
 from kerasbalance.data.masks.dicom_files import read_dicom
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.polygons import fill_even_odd
-from kerasbalance.data.source_files import malformed, too_large
+from kerasbalance.data.volume.geometry import Array, Grid
 
 MAX_CONTOURS = 200_000
 MAX_POINTS = 20_000_000

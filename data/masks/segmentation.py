@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 from pydicom.uid import ExplicitVRBigEndian
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import Array, Grid
+from kerasbalance.data.files import malformed, too_large
 from kerasbalance.data.labels import SNOMED, known_organ
 from kerasbalance.data.masks.dicom_files import (
     check_decodable,
@@ -30,7 +30,7 @@ from kerasbalance.data.masks.dicom_files import (
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.placing import place
-from kerasbalance.data.source_files import malformed, too_large
+from kerasbalance.data.volume.geometry import Array, Grid
 
 SAME_POSITION_MM = 1e-2
 MAX_SLICES = 16_384

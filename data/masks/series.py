@@ -13,7 +13,7 @@ import pydicom
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Array, Grid
+from kerasbalance.data.files import malformed, too_large
 from kerasbalance.data.masks.dicom_files import (
     check_decodable,
     numbers,
@@ -23,7 +23,7 @@ from kerasbalance.data.masks.dicom_files import (
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request, check_frame_of_reference
 from kerasbalance.data.masks.values import as_labels
-from kerasbalance.data.source_files import malformed, too_large
+from kerasbalance.data.volume.geometry import Array, Grid
 
 SAME_POSITION_MM = 1e-2
 MAX_VOXELS = 2**30

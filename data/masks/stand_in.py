@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.geometry import Grid, to_canonical
+from kerasbalance.data.files import list_folder
 from kerasbalance.data.masks.dicom_files import (
     LABEL_MAP_SEGMENTATION,
     SEGMENTATION,
@@ -16,9 +16,9 @@ from kerasbalance.data.masks.mask import Request
 from kerasbalance.data.masks.read import kind_of, sop_class_of
 from kerasbalance.data.masks.segmentation import own_grid
 from kerasbalance.data.masks.series import load_series
-from kerasbalance.data.nifti_file import read_nifti
-from kerasbalance.data.source_files import list_folder
-from kerasbalance.data.volume import Identity, Volume
+from kerasbalance.data.nifti.image import read_nifti
+from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.volume import Identity, Volume
 
 
 def stand_in(reference: Path, prediction: Path) -> Volume:

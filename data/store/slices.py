@@ -7,11 +7,11 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kerasbalance.batches.source import empty_batch
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
-from kerasbalance.source import empty_batch
 
 
 class SliceStore:

@@ -14,13 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.casefile import check_case
+from kerasbalance.data.store.catalogue import Index, read_index
 from kerasbalance.data.store.facts import FORMAT_VERSION, Entry
 from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.files import read_file, replace_file
-from kerasbalance.data.store.index import Index, read_index
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
+from kerasbalance.data.store.sealed_case import check_case
 from kerasbalance.data.store.writer import Writer
 
 _CASE_NAME = re.compile(r"[0-9a-f]{32}\.h5")

@@ -6,9 +6,15 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.catalogue import (
+    append_line,
+    dump_entry,
+    dump_withdrawal,
+    read_index,
+    write_index,
+)
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.files import sync_folder, unwritable
-from kerasbalance.data.store.index import append_line, dump_entry, dump_withdrawal, read_index, write_index
 
 if TYPE_CHECKING:
     from kerasbalance.data.store.store import Store

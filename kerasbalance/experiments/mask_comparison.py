@@ -11,22 +11,22 @@ from numpy.typing import NDArray
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.geometry import Grid
+from kerasbalance.data.files import open_regular
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks import Mask, read_mask
 from kerasbalance.data.masks.stand_in import stand_in
-from kerasbalance.data.nifti import read_ct
-from kerasbalance.data.nifti_file import is_nifti
-from kerasbalance.data.source_files import open_regular
-from kerasbalance.data.volume import Volume
-from kerasbalance.evaluation import (
+from kerasbalance.data.nifti.ct import read_ct
+from kerasbalance.data.nifti.image import is_nifti
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.volume import Volume
+from kerasbalance.evaluation.cases import (
     CaseMetrics,
     SliceMetrics,
     evaluate_case,
     evaluate_slices,
     keep_largest_component,
 )
-from kerasbalance.surface import TOLERANCE_MM
+from kerasbalance.evaluation.surface import TOLERANCE_MM
 
 _HEAD_BYTES = 4096
 

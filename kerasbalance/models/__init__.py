@@ -4,7 +4,7 @@ Importing this package registers every class with Keras that a saved model may h
 and schedule), so that ``keras.saving.load_model`` needs no ``custom_objects``.
 """
 
-from kerasbalance import losses, metrics, schedules  # noqa: F401  # their import registers them
+import kerasbalance.losses  # noqa: F401  # its import registers the loss, metric and schedule
 from kerasbalance.models.fcn import fcn_vgg16
 from kerasbalance.models.unet import unet
 from kerasbalance.models.window import HUWindow

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbalance.torch_layout import spare_layout_copies
+from kerasbalance.backend.torch_layout import spare_layout_copies
 
 
 def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int, base_filters: int) -> Any:

@@ -5,7 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
-from kerasbalance.batch_norm import tensorflow_batch_norm, torch_batch_norm
+from kerasbalance.backend.batch_norm import tensorflow_batch_norm, torch_batch_norm
 
 _IN_ONE_PASS = {"tensorflow": tensorflow_batch_norm, "torch": torch_batch_norm}
 

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.evaluation import CaseMetrics, OrganSummary, summarise_cases
+from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, summarise_cases
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.options import MINING
 from kerasbalance.experiments.runs.slice_table import SliceTable

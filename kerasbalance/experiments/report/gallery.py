@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from skimage.measure import find_contours
 
-from kerasbalance.counts import dice_from_counts
 from kerasbalance.experiments.report.figures import new_figure, to_png
 from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.mining.counts import dice_from_counts
 
 TRUTH, PREDICTION = "#3b9dff", "#ff3b30"
 COUNT, PER_CASE = 24, 3

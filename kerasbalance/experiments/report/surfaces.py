@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasbalance.evaluation.surface import union_box
 from kerasbalance.experiments.report.figures import INK, MUTED, TEXT, new_figure, to_png
-from kerasbalance.surface import union_box
 
 Mask = NDArray[np.bool_]
 Vectors = NDArray[np.float64]

@@ -4,7 +4,7 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from kerasbalance.evaluation import CaseMetrics, MetricSummary, OrganSummary
+from kerasbalance.evaluation.cases import CaseMetrics, MetricSummary, OrganSummary
 from kerasbalance.experiments.report.contents import Contents
 from kerasbalance.experiments.runs.train import describe_split
 

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.evaluation import CaseMetrics
+from kerasbalance.evaluation.cases import CaseMetrics
 from kerasbalance.experiments.report.contents import Contents
 from kerasbalance.experiments.report.gallery import Picture
 from kerasbalance.experiments.runs.model import Segmenter

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
-from kerasbalance.evaluation import (
+from kerasbalance.evaluation.cases import (
     CaseMetrics,
     OrganSummary,
     SliceMetrics,

@@ -9,14 +9,14 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
-from kerasbalance.checkpoint import CheckpointFolder
 from kerasbalance.data.errors import DataError
 from kerasbalance.errors import CheckpointError
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.hard_losses import DiceFocalLoss, DiceTopKLoss
-from kerasbalance.losses import DiceLoss
+from kerasbalance.losses.dice import DiceLoss
+from kerasbalance.losses.hard_pixels import DiceFocalLoss, DiceTopKLoss
+from kerasbalance.losses.schedules import PolyDecay
 from kerasbalance.models import fcn_vgg16, unet
-from kerasbalance.schedules import PolyDecay
+from kerasbalance.training.checkpoint import CheckpointFolder
 
 
 def build_model(options: TrainOptions, plane: tuple[int, int]) -> Any:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.store import StoreSource
-from kerasbalance.data.volume import AIR_HU
+from kerasbalance.data.volume.volume import AIR_HU
 
 MULTIPLE = 32
 """Both networks take sides that this divides (the U-Net would take 16)."""

@@ -15,11 +15,11 @@ from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
 from kerasbalance.data.export.files import check_target
 from kerasbalance.data.export.segmentation import Kind
-from kerasbalance.data.geometry import Grid
-from kerasbalance.data.nifti import is_nifti, read_ct
-from kerasbalance.data.nifti_file import read_nifti
-from kerasbalance.data.volume import Volume
-from kerasbalance.evaluation import keep_largest_component
+from kerasbalance.data.nifti.ct import is_nifti, read_ct
+from kerasbalance.data.nifti.image import read_nifti
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.volume import Volume
+from kerasbalance.evaluation.cases import keep_largest_component
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.segment import load_segmenter, run_parts, segment_volume, shaped_plane
 

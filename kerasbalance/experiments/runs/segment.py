@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
-from kerasbalance.data.shaping import restore_planes, shape_planes
-from kerasbalance.data.volume import AIR_HU, Volume
+from kerasbalance.data.volume.shaping import restore_planes, shape_planes
+from kerasbalance.data.volume.volume import AIR_HU, Volume
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.model import Segmenter, load_model
 from kerasbalance.experiments.runs.planes import PaddedSource, pad_planes, padded_side

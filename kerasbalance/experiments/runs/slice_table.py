@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
-from kerasbalance.result import MiningResult
+from kerasbalance.mining.result import MiningResult
 
 COLUMNS = ("ref", "case", "slice", "slices", "pixels", "score", "hard", "reason", "copies")
 

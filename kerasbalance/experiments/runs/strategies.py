@@ -3,8 +3,8 @@
 from typing import Any
 
 import kerasbalance as kb
+from kerasbalance.batches.index import Refs
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.index import Refs
 
 
 def parse_rule(text: str) -> Any:

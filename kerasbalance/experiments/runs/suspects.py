@@ -25,8 +25,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.counts import dice_from_counts
-from kerasbalance.data.organ_check import MAX_IQR_HU
+from kerasbalance.data.ingest.organ_check import MAX_IQR_HU
+from kerasbalance.mining.counts import dice_from_counts
 
 Mask = NDArray[np.bool_]
 

@@ -13,7 +13,6 @@ import keras
 import numpy as np
 
 import kerasbalance as kb
-from kerasbalance.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
@@ -34,6 +33,7 @@ from kerasbalance.experiments.runs.split import (
     write_split,
 )
 from kerasbalance.experiments.runs.strategies import make_sampler
+from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 
 
 @dataclass(frozen=True)

@@ -10,14 +10,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.evaluation import CaseMetrics
+from kerasbalance.evaluation.cases import CaseMetrics
+from kerasbalance.evaluation.paired import (
+    PairedDifference,
+    adjust_p_values,
+    paired_difference,
+    summarise_scores,
+)
 from kerasbalance.experiments.report.contents import read_cases
 from kerasbalance.experiments.runs.folder import RunFolder
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.studies.arms import BASELINES, Arm, parse_arm
 from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
 from kerasbalance.experiments.studies.study import is_done
-from kerasbalance.paired import PairedDifference, adjust_p_values, paired_difference, summarise_scores
 
 Scores = NDArray[np.float64]
 

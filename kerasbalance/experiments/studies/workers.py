@@ -14,9 +14,9 @@ from pathlib import Path
 from typing import Any, cast
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.isolate import die_with_parent, signals_held, usable_cores
+from kerasbalance.data.ingest.isolate import die_with_parent, signals_held, usable_cores
 from kerasbalance.experiments.studies.options import StudyRecord, Unit
-from kerasbalance.signals import CAUGHT
+from kerasbalance.training.signals import CAUGHT
 
 Message = tuple[str, Any]
 

@@ -1,0 +1,295 @@
+"""One case from its sources: CT and mask read, mapped, shaped, checked, and described without identifiers."""
+
+import hashlib
+import math
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.data.dicom import Series, choose_series, fingerprint, read_volume, scan_folder
+from kerasbalance.data.dicom.checks import check_allow
+from kerasbalance.data.dicom.files import list_files
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.files import read_regular
+from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
+from kerasbalance.data.labels import OrganRule, check_rules
+from kerasbalance.data.masks import Mask, read_mask
+from kerasbalance.data.nifti.ct import is_nifti, read_ct, source_digest
+from kerasbalance.data.store.facts import CaseFacts
+from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.store.sealed_case import CaseArrays
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.shaping import crop_or_pad, resample_plane
+from kerasbalance.data.volume.volume import Identity, Volume
+
+MAX_SIDE = 4096
+
+
+@dataclass(frozen=True)
+class CaseRequest:
+    """One case as the user names it.
+
+    Args:
+        ct: folder or file of the CT.
+        mask: folder or file of the mask.
+        rules: which values mean which organ; empty to recognise known names.
+        patient: the patient as the user names it, "" to take it from the CT.
+        series: number of the series in the CT's folder, None where there is only one.
+        series_uid: or its SeriesInstanceUID, "" where there is only one.
+        png_order: how a PNG stack is ordered, see `masks.read_mask`.
+        where: how messages name the case, e.g. "case 3 of 12".
+    """
+
+    ct: Path
+    mask: Path
+    rules: tuple[OrganRule, ...] = ()
+    patient: str = ""
+    series: int | None = None
+    series_uid: str = ""
+    png_order: str | None = None
+    where: str = "case 1 of 1"
+
+
+@dataclass(frozen=True)
+class CaseOptions:
+    """What holds for all cases of one ingest.
+
+    Args:
+        allow: relaxations by name, see `dicom.checks.RELAXATIONS`.
+        resample_mask: map masks of another grid by position, nearest voxel.
+        crop: rows and columns to cut out of each slice, before `resize`; None keeps all.
+        resize: rows and columns to resample each slice to; None keeps them.
+        keep_uids: store the original UIDs, so that the series can be referenced from the store alone.
+
+    Raises:
+        DataError: an unknown relaxation or an impossible size (code `USAGE`).
+    """
+
+    allow: frozenset[str] = frozenset()
+    resample_mask: bool = False
+    crop: int | None = None
+    resize: int | None = None
+    keep_uids: bool = False
+
+    def __post_init__(self) -> None:
+        check_allow(self.allow)
+        for name, size in (("--crop", self.crop), ("--resize", self.resize)):
+            if size is not None and not 8 <= size <= MAX_SIDE:
+                raise DataError("USAGE", f"{name} {size}", f"8 to {MAX_SIDE} pixels", f"correct {name}")
+
+
+@dataclass(frozen=True)
+class Source:
+    """A case after the headers of its CT were checked, before any pixel is decoded.
+
+    Args:
+        digest: SHA-256 of all that shapes the case: stored pixels and geometry of the CT, bytes of the mask's
+            files, rules and options.
+        identity: what tells the series from others; never stored.
+        ct_digest: SHA-256 of the stored pixels and geometry of the CT.
+        mask_state: names, sizes and times of the mask's files when they were hashed.
+        read: decodes the CT.
+    """
+
+    digest: str
+    identity: tuple[str, ...]
+    ct_digest: str
+    mask_state: tuple[tuple[object, ...], ...]
+    read: Callable[[], Volume]
+
+    def key(self, pseudonyms: Pseudonyms) -> str:
+        """Return the key of the case."""
+        return pseudonyms.of("series", "\0".join(self.identity))
+
+
+def open_source(request: CaseRequest, options: CaseOptions) -> Source:
+    """Look at a case's CT: headers only for DICOM, all of it for NIfTI.
+
+    Raises:
+        DataError: it is refused.
+    """
+    if os.path.isfile(request.ct) and _begins_as_nifti(request.ct):
+        volume = read_ct(request.ct)
+        digest = source_digest(volume.hu, volume.grid)
+        return _source(request, options, (digest,), digest, lambda: volume)
+    series = _find_series(request, options)
+    header, known = series.slices[0].header, fingerprint(series)
+    named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
+    identity = named if header.series_uid else (known.digest,)
+    return _source(request, options, identity, known.digest, lambda: read_volume(series, known))
+
+
+def _source(
+    request: CaseRequest,
+    options: CaseOptions,
+    identity: tuple[str, ...],
+    ct_digest: str,
+    read: Callable[[], Volume],
+) -> Source:
+    with _about("mask"):
+        state = _file_states(request.mask)
+        return Source(_case_digest(request, options, ct_digest), identity, ct_digest, state, read)
+
+
+@contextmanager
+def _about(where: str) -> Iterator[None]:
+    """Say of an error that names no place which part of the case it is about."""
+    try:
+        yield
+    except DataError as error:
+        if error.where is not None:
+            raise
+        raise DataError(
+            error.code, error.received, error.expected, error.advice, path=error.path, where=where
+        ) from None
+
+
+def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
+    states = [(file.path, os.lstat(file.path)) for file in list_files(path)[0]]
+    return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
+
+
+def _begins_as_nifti(path: Path) -> bool:
+    with path.open("rb") as file:
+        return is_nifti(file.read(4096))
+
+
+def _find_series(request: CaseRequest, options: CaseOptions) -> Series:
+    scan = scan_folder(request.ct, options.allow)
+    if request.series_uid:
+        own = [s for s in scan.series if s.slices[0].header.series_uid == request.series_uid]
+        scan = replace(scan, series=tuple(replace(s, number=n) for n, s in enumerate(own, 1)))
+    return choose_series(scan, request.series)
+
+
+def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
+    digest = hashlib.sha256(ct_digest.encode())
+    files, _ = list_files(request.mask)
+    digest.update("".join(sorted(_mask_file_digest(file.path, request.mask) for file in files)).encode())
+    if request.png_order == "file":  # masks are paired with the CT's files in the order of their names
+        names = [file.path.name for file in list_files(request.ct)[0]]
+        digest.update(repr(names).encode("utf-8", "surrogatepass"))
+    shaping = (sorted(options.allow), options.resample_mask, options.crop, options.resize, options.keep_uids)
+    digest.update(repr((request.rules, request.png_order, request.patient, shaping)).encode())
+    return digest.hexdigest()
+
+
+def _mask_file_digest(path: Path, root: Path) -> str:
+    content = read_regular(path)
+    digest = hashlib.sha256(hashlib.sha256(content).digest())
+    place = path.relative_to(root)
+    # The names of NIfTI and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
+    name = place.parent if content[128:132] == b"DICM" else place
+    digest.update(os.fsencode(name))
+    return digest.hexdigest()
+
+
+def read_case(
+    request: CaseRequest, options: CaseOptions, source: Source, pseudonyms: Pseudonyms
+) -> tuple[CaseFacts, CaseArrays]:
+    """Read a case whole.
+
+    Raises:
+        DataError: CT or mask are refused.
+    """
+    check_rules(request.rules)
+    volume = source.read()
+    _check_sides(volume, options)
+    with _about("mask"):
+        mask = _read_mask(request, volume, options)
+        if source.mask_state != _file_states(request.mask):
+            raise DataError("CHANGING", "files that changed while they were read", "files at rest",
+                            "ingest the case when its files are complete")  # fmt: skip
+    hu, labels, grid = _shape(volume, mask, options)
+    patient, patient_notes = _patient(request, volume, source, pseudonyms)
+    spreads = hu_spread(hu, labels, mask.organs)
+    notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
+    facts = CaseFacts(
+        key=source.key(pseudonyms),
+        patient=patient,
+        patient_spelling=pseudonyms.of("spelling", request.patient or volume.identity.patient_id),
+        slices=len(hu),
+        rows=hu.shape[1],
+        columns=hu.shape[2],
+        spacing_mm=_spacing(grid),
+        organs=mask.organs,
+        organ_hu=tuple(_quartiles(spread) for spread in spreads),
+        hu_percentiles=tuple(np.percentile(hu[:, ::4, ::4], (0.5, 50, 99.5)).round(1).tolist()),
+        source_kind=volume.source_kind,
+        mask_kind=mask.kind,
+        tags=volume.tags,
+        notes=tuple(dict.fromkeys(notes)),
+        source_digest=source.digest,
+        reader_version=_version(),
+        crop=options.crop,
+        resize=options.resize,
+        has_uids=options.keep_uids,
+    )
+    uids = _uids(volume.identity) if options.keep_uids else ()
+    return facts, CaseArrays(hu, labels, grid.depth_mm, uids)
+
+
+def _shape(
+    volume: Volume, mask: Mask, options: CaseOptions
+) -> tuple[NDArray[np.int16], NDArray[np.uint8], Grid]:
+    hu, labels, grid = volume.hu, mask.labels, volume.grid
+    if options.crop is not None:
+        hu, labels, grid = crop_or_pad(hu, labels, grid, options.crop)
+    if options.resize is not None:
+        hu, labels, grid = resample_plane(hu, labels, grid, options.resize)
+    return hu, labels, grid
+
+
+def _check_sides(volume: Volume, options: CaseOptions) -> None:
+    rows, columns = volume.hu.shape[1:]
+    if max(rows, columns) > MAX_SIDE and options.crop is None and options.resize is None:
+        raise DataError("TOO_LARGE", f"slices of {rows} x {columns} pixels", f"at most {MAX_SIDE} a side",
+                        "pass --crop or --resize", where="CT")  # fmt: skip
+
+
+def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Mask:
+    return read_mask(
+        request.mask,
+        volume,
+        request.rules,
+        resample=options.resample_mask,
+        png_order=request.png_order,
+        allow=options.allow,
+    )
+
+
+def _patient(
+    request: CaseRequest, volume: Volume, source: Source, pseudonyms: Pseudonyms
+) -> tuple[str, tuple[Note, ...]]:
+    stated = request.patient.strip() or volume.identity.patient_id
+    if stated:
+        return pseudonyms.patient(stated), ()
+    fallback = volume.identity.study_uid or source.ct_digest
+    note = Note("PATIENT_UNKNOWN", "no PatientID: the case counts as a patient of its own")
+    return pseudonyms.of("patient", fallback), (note,)
+
+
+def _spacing(grid: Grid) -> tuple[float | None, float, float]:
+    between, row, column = (round(value, 6) for value in grid.spacing_mm)
+    return None if math.isnan(between) else between, row, column
+
+
+def _quartiles(spread: HuSpread) -> tuple[float, ...]:
+    return (spread.q1, spread.median, spread.q3) if spread.voxels else ()
+
+
+def _uids(identity: Identity) -> tuple[str, ...]:
+    return (identity.study_uid, identity.series_uid, identity.frame_of_reference_uid, *identity.instance_uids)
+
+
+def _version() -> str:
+    try:
+        return version("kerasbalance")
+    except PackageNotFoundError:  # a checkout that was never installed
+        return "unknown"

@@ -1,0 +1,239 @@
+"""Many cases into a store: in parallel, resumable, each kept or refused on its own.
+
+Processes read and check cases and write them aside; the one that holds the store's lock puts them in place.
+Running the same ingest again changes nothing, completes what was interrupted and mends what was damaged.
+"""
+
+import os
+from collections import Counter
+from collections.abc import Generator, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_source, read_case
+from kerasbalance.data.ingest.isolate import Limits, run_isolated
+from kerasbalance.data.store.catalogue import load_entry
+from kerasbalance.data.store.facts import CaseFacts, Entry
+from kerasbalance.data.store.files import write_aside
+from kerasbalance.data.store.keys import Pseudonyms
+from kerasbalance.data.store.rejections import Rejection, record_rejections
+from kerasbalance.data.store.sealed_case import build_case
+from kerasbalance.data.store.store import Store
+from kerasbalance.data.store.verify import check_stored
+from kerasbalance.data.store.writer import Writer
+
+STATUSES = ("taken", "replaced", "mended", "unchanged", "duplicate", "refused")
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one case.
+
+    Args:
+        request: the case as it was asked for.
+        status: one of `STATUSES`.
+        facts: what is stored of it, for a duplicate of the case that it equals; None where it was refused.
+        error: why it was refused, else None.
+    """
+
+    request: CaseRequest
+    status: str
+    facts: CaseFacts | None = None
+    error: DataError | None = None
+
+
+@dataclass(frozen=True)
+class _Task:
+    request: CaseRequest
+    options: CaseOptions
+    pseudonyms: Pseudonyms
+    store: Path | None
+
+
+@dataclass(frozen=True)
+class _Built:
+    """What a worker made of a case: a file written aside, or nothing because it is stored already."""
+
+    entry: Entry
+    written: Path | None = None
+
+
+def ingest(
+    requests: Sequence[CaseRequest],
+    store: Store,
+    pseudonyms: Pseudonyms,
+    options: CaseOptions,
+    *,
+    jobs: int = 1,
+    replace_changed: bool = False,
+) -> Generator[Outcome, None, None]:
+    """Bring cases into a store.
+
+    Cases are read in processes of their own, so a script that calls this needs the usual
+    `if __name__ == "__main__":` guard. Of two series with the same images the one that is read first is kept;
+    everything else is the same for any number of jobs and any order.
+
+    Args:
+        requests: the cases.
+        store: where they go; locked until the iterator is exhausted or closed.
+        pseudonyms: the secret that the store's keys are made with.
+        options: what holds for all of them.
+        jobs: cases read at a time.
+        replace_changed: let a case take the place of an older one of the same series with other content.
+
+    Yields:
+        One outcome a case, as they end. A case whose outcome is `taken`, `replaced` or `mended` is stored for good.
+
+    Raises:
+        DataError: the store is locked, or the disk is full or cannot be written (codes `LOCKED`, `DISK_FULL`,
+            `UNWRITABLE`); what was yielded stays.
+    """
+    store.check_key(pseudonyms)
+    with store.writing() as writer:
+        log = _Log(pseudonyms, pseudonyms.sources())
+        tasks = [_Task(request, options, pseudonyms, store.path.absolute()) for request in requests]
+        try:
+            # Closed, and with it the worker processes, before the lock is given back.
+            with closing(run_isolated(_work, tasks, jobs=jobs, limits=Limits.for_jobs(jobs))) as results:
+                for number, result in results:
+                    outcome = _settle(writer, requests[number], result, replace_changed)
+                    log.note(outcome)
+                    yield outcome
+        except BaseException:
+            with suppress(DataError, OSError):  # the first error is the one to be told
+                record_rejections(store, log.refused, log.taken)
+            raise
+        record_rejections(store, log.refused, log.taken)
+
+
+@dataclass
+class _Log:
+    """Who was refused and who was taken, by keyed source; and, outside the store, which source a key came from."""
+
+    pseudonyms: Pseudonyms
+    links: dict[str, str]
+    refused: dict[str, Rejection] = field(default_factory=dict)
+    taken: set[str] = field(default_factory=set)
+
+    def note(self, outcome: Outcome) -> None:
+        request = outcome.request
+        place = os.path.realpath(request.ct)
+        source = self.pseudonyms.of("source", f"{place}\0{request.series or request.series_uid}")
+        if outcome.error is not None:
+            self.refused[source] = Rejection(source, outcome.error.code, outcome.error.message())
+            return
+        self.taken.add(source)
+        facts = outcome.facts
+        if facts is not None and outcome.status != "duplicate" and self.links.get(facts.key) != place:
+            self.pseudonyms.remember(facts.key, Path(place))
+
+
+def examine(
+    requests: Sequence[CaseRequest], pseudonyms: Pseudonyms, options: CaseOptions, *, jobs: int = 1
+) -> Generator[Outcome, None, None]:
+    """Do all that `ingest` does but for writing; outcomes are `taken` or `refused`."""
+    tasks = [_Task(request, options, pseudonyms, None) for request in requests]
+    with closing(run_isolated(_work, tasks, jobs=jobs, limits=Limits.for_jobs(jobs))) as results:
+        for number, result in results:
+            if isinstance(result, DataError):
+                yield Outcome(requests[number], "refused", error=_named(result, requests[number]))
+            else:
+                yield Outcome(requests[number], "taken", result.entry.facts)
+
+
+def _work(task: _Task) -> _Built:
+    """Read one case in a worker process and write it aside, unless it is stored already."""
+    source = open_source(task.request, task.options)
+    if task.store is None:
+        return _Built(build_case(*read_case(task.request, task.options, source, task.pseudonyms))[0])
+    store = Store(task.store)
+    known = _find_source(store, source.key(task.pseudonyms), source.digest)
+    if known is not None:
+        return _Built(known)
+    entry, content = build_case(*read_case(task.request, task.options, source, task.pseudonyms))
+    return _Built(entry, write_aside(store.aside, content))
+
+
+def _find_source(store: Store, key: str, digest: str) -> Entry | None:
+    """Return the case if it is stored, sound, and made from the very same source."""
+    try:
+        lines = store.index.read_bytes().splitlines()
+    except FileNotFoundError:
+        return None
+    wanted = digest.encode()
+    for line in reversed(lines):
+        entry = load_entry(line) if wanted in line else None
+        if entry is not None and (entry.facts.key, entry.facts.source_digest) == (key, digest):
+            try:
+                check_stored(store, entry)
+            except DataError:
+                return None  # damaged: it is made anew, and the outcome says "mended"
+            return entry
+    return None
+
+
+def _settle(
+    writer: Writer, request: CaseRequest, result: _Built | DataError, replace_changed: bool
+) -> Outcome:
+    if isinstance(result, DataError):
+        if result.code == "DISK_FULL":
+            raise result
+        return Outcome(request, "refused", error=_named(result, request))
+    if result.written is None:
+        return Outcome(request, "unchanged", result.entry.facts)
+    try:
+        status, facts = _judge(writer, result.entry, replace_changed)
+    except DataError as error:
+        result.written.unlink()
+        if error.code in ("DISK_FULL", "UNWRITABLE"):
+            raise
+        return Outcome(request, "refused", error=_named(error, request))
+    if status in ("unchanged", "duplicate"):
+        result.written.unlink()
+    else:
+        writer.commit(result.entry, result.written)
+    return Outcome(request, status, facts)
+
+
+def _judge(writer: Writer, entry: Entry, replace_changed: bool) -> tuple[str, CaseFacts]:
+    """Decide what a newly read case is to the store: a status, and the facts that are stored then.
+
+    Raises:
+        DataError: it contradicts a stored case (codes `CHANGED`, `DUPLICATE`).
+    """
+    facts = entry.facts
+    old, known = writer.sound(facts.key), writer.knows(facts.key)
+    before = old or writer.last_facts(facts.key)
+    changed = before is not None and _content(before) != _content(facts)
+    if old is not None and not changed:
+        return "unchanged", old
+    if changed and not replace_changed:
+        raise DataError("CHANGED", "a series that is stored with other pixels, another mask or other options",
+                        "the same content as before", "pass --replace to put it in place of the old")  # fmt: skip
+    twin = writer.twin(facts)
+    if twin is None:
+        return ("replaced" if changed else "mended" if known else "taken"), facts
+    if twin.label_digest != facts.label_digest or old is not None:
+        raise DataError("DUPLICATE", f"the images of case {twin.key[:8]} under another series UID",
+                        "each CT once, with one mask", "decide on one of them")  # fmt: skip
+    if known:
+        writer.drop(facts.key)  # damaged, and its content is stored whole under another key
+    return "duplicate", twin
+
+
+def _content(facts: CaseFacts) -> tuple[object, ...]:
+    return facts.image_digest, facts.label_digest, facts.patient, facts.organs, facts.has_uids
+
+
+def _named(error: DataError, request: CaseRequest) -> DataError:
+    where = request.where if error.where is None else f"{request.where}, {error.where}"
+    path = request.ct if error.path is None else error.path
+    return DataError(error.code, error.received, error.expected, error.advice, path=path, where=where)
+
+
+def spelled_twice(facts: Sequence[CaseFacts]) -> int:
+    """Return how many patients bear identifiers of more than one spelling."""
+    spellings = {(case.patient, case.patient_spelling) for case in facts}
+    return sum(count > 1 for count in Counter(patient for patient, _ in spellings).values())

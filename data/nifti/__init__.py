@@ -1,0 +1,1 @@
+"""NIfTI: images with their geometry, and CT in Hounsfield units."""

@@ -1,0 +1,1 @@
+"""What is special to one backend or private to Keras, one file a subject."""

@@ -1,0 +1,1 @@
+"""Metrics of cases and slices, surface distances, paired tests and splits by patient."""

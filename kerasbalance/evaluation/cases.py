@@ -1,0 +1,349 @@
+"""How good predicted masks are: case by case, slice by slice, and over all cases.
+
+One policy for what is empty. A slice: both empty scores a Dice of 1, a false positive on an empty slice 0, as
+in loss and mining. A case: an organ that is absent from both masks has no Dice (NaN), is averaged in nowhere
+and is counted; an organ that is only in one of them has a Dice of 0 and infinite distances.
+
+References:
+    Zhang et al., Applied Sciences 9(9):1825, 2019, doi 10.3390/app9091825 (case Dice; mean and SD, minimum,
+    maximum). Kavur et al., Medical Image Analysis 69:101950, 2021, doi 10.1016/j.media.2020.101950 (relative
+    absolute volume difference, average symmetric surface distance).
+"""
+
+import math
+import statistics
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.evaluation.surface import TOLERANCE_MM, Mask, surface_metrics, union_box
+from kerasbalance.mining.counts import dice_from_counts
+
+Labels = NDArray[np.uint8]
+
+METRICS = {"dice": False, "hd95_mm": True, "nsd": False, "assd_mm": True, "ravd_percent": True}
+"""The metrics that are summarised, in the order of tables, and whether a large value is a bad one."""
+
+
+@dataclass(frozen=True)
+class CaseMetrics:
+    """One organ of one case.
+
+    Args:
+        case: the case's name, as the caller gave it.
+        organ: the organ's name.
+        dice: `2 * shared / (prediction + reference)` of the voxels of the whole case; NaN where `absent`.
+        hd95_mm: see `surface.surface_metrics`; as the other two, NaN where `absent`.
+        nsd: normalised surface Dice, by default at 2 mm.
+        assd_mm: average symmetric surface distance.
+        ravd_percent: `100 * |prediction - reference| / reference`, from the volumes; infinite where only the
+            reference is empty, NaN where `absent`.
+        reference_ml: volume of the reference; NaN where the slice spacing is unknown.
+        prediction_ml: volume of the prediction, likewise.
+        reference_voxels: voxels of the reference.
+        prediction_voxels: voxels of the prediction.
+        shared_voxels: voxels of both.
+        slices: slices of the case.
+        empty_slices: slices without a voxel of the reference.
+        false_positive_slices: of these, the slices with a voxel of the prediction.
+        missed_slices: slices with a voxel of the reference and none of the prediction.
+    """
+
+    case: str
+    organ: str
+    dice: float
+    hd95_mm: float
+    nsd: float
+    assd_mm: float
+    ravd_percent: float
+    reference_ml: float
+    prediction_ml: float
+    reference_voxels: int
+    prediction_voxels: int
+    shared_voxels: int
+    slices: int
+    empty_slices: int
+    false_positive_slices: int
+    missed_slices: int
+
+    @property
+    def absent(self) -> bool:
+        """Whether the organ is in neither mask."""
+        return not self.reference_voxels and not self.prediction_voxels
+
+
+@dataclass(frozen=True)
+class SliceMetrics:
+    """One organ on one slice.
+
+    Args:
+        case: the case's name.
+        organ: the organ's name.
+        slice: number of the slice in the case, from 0.
+        dice: 1 where both masks are empty, 0 for a false positive on an empty slice.
+        reference_pixels: pixels of the reference.
+        prediction_pixels: pixels of the prediction.
+        shared_pixels: pixels of both.
+    """
+
+    case: str
+    organ: str
+    slice: int
+    dice: float
+    reference_pixels: int
+    prediction_pixels: int
+    shared_pixels: int
+
+
+@dataclass(frozen=True)
+class MetricSummary:
+    """One metric over cases. An infinite value counts in all but `mean` and `sd`.
+
+    Args:
+        count: cases that have the metric, the infinite ones included.
+        infinite: cases in which it is infinite: one of the two masks was empty.
+        mean: mean of the finite values; NaN where there is none.
+        sd: their standard deviation, with `n - 1`; NaN for fewer than two.
+        minimum: the smallest value.
+        maximum: the largest value.
+        median: the middle value.
+        worst_tenth: mean of the worst tenth of the cases, rounded up: of one case in up to ten.
+    """
+
+    count: int
+    infinite: int
+    mean: float
+    sd: float
+    minimum: float
+    maximum: float
+    median: float
+    worst_tenth: float
+
+
+@dataclass(frozen=True)
+class OrganSummary:
+    """One organ over cases.
+
+    Args:
+        organ: its name.
+        cases: all cases.
+        absent: cases in which neither mask has the organ; they are in no average.
+        missed: cases in which only the reference has it.
+        invented: cases in which only the prediction has it.
+        empty_slices: slices of all cases without a voxel of the reference.
+        false_positive_slices: of these, the slices with a voxel of the prediction.
+        metrics: by the names of `METRICS`.
+    """
+
+    organ: str
+    cases: int
+    absent: int
+    missed: int
+    invented: int
+    empty_slices: int
+    false_positive_slices: int
+    metrics: dict[str, MetricSummary]
+
+
+def evaluate_case(
+    prediction: Mask,
+    reference: Mask,
+    spacing_mm: Sequence[float],
+    *,
+    case: str = "",
+    organ: str = "",
+    tolerance_mm: float = TOLERANCE_MM,
+    depth_mm: NDArray[Any] | None = None,
+) -> CaseMetrics:
+    """Compare the masks of one organ of one case.
+
+    Args:
+        prediction: bool `(slices, rows, columns)`.
+        reference: bool of the same shape.
+        spacing_mm: between slices, rows and columns. A lone slice may have NaN for the first: its volume is
+            then NaN and its surface is the outline in the plane.
+        case: name that the result bears.
+        organ: name that the result bears.
+        tolerance_mm: what NSD forgives.
+        depth_mm: `(slices,)` position of each slice where they are not evenly spaced; a slice then stands for
+            the half of the way to either neighbour. See `surface.surface_metrics` for the distances.
+
+    Returns:
+        The metrics, exact: Dice and volumes from counts, distances as `surface.surface_metrics` has them.
+
+    Raises:
+        ValueError: as `surface.surface_metrics`.
+
+    Example:
+        >>> reference = np.zeros((4, 8, 8), bool)
+        >>> reference[1:3, 2:6, 2:6] = True
+        >>> found = evaluate_case(np.roll(reference, 1, axis=2), reference, (2.0, 1.0, 1.0))
+        >>> found.dice, found.hd95_mm, found.ravd_percent
+        (0.75, 1.0, 0.0)
+    """
+    box, slices = union_box(prediction, reference), len(reference)
+    thickness = _thickness(slices, spacing_mm, depth_mm)[box[0]]
+    prediction, reference = prediction[box], reference[box]
+    counts = _count(prediction, reference)
+    shared, predicted, true = (int(count) for count in counts.sum(axis=0))
+    prediction_ml, reference_ml = (
+        counts[:, 1:].T @ thickness * (spacing_mm[1] * spacing_mm[2] / 1000)
+    ).tolist()
+    empty, unmarked = counts[:, 2] == 0, counts[:, 1] == 0
+    depth = None if depth_mm is None else np.asarray(depth_mm)[box[0]]
+    if slices == 1 and math.isnan(spacing_mm[0]):
+        prediction, reference, spacing_mm, depth = *_planes(prediction, reference), spacing_mm[1:], None
+    surfaces = surface_metrics(prediction, reference, spacing_mm, tolerance_mm=tolerance_mm, depth_mm=depth)
+    return CaseMetrics(
+        case=case,
+        organ=organ,
+        dice=2 * shared / (predicted + true) if predicted + true else math.nan,
+        hd95_mm=surfaces.hd95_mm,
+        nsd=surfaces.nsd,
+        assd_mm=surfaces.assd_mm,
+        ravd_percent=_volume_difference(counts, thickness),
+        reference_ml=reference_ml,
+        prediction_ml=prediction_ml,
+        reference_voxels=true,
+        prediction_voxels=predicted,
+        shared_voxels=shared,
+        slices=slices,
+        empty_slices=slices - int(np.count_nonzero(~empty)),
+        false_positive_slices=int(np.count_nonzero(empty & ~unmarked)),
+        missed_slices=int(np.count_nonzero(~empty & unmarked)),
+    )
+
+
+def evaluate_slices(
+    prediction: Mask, reference: Mask, *, case: str = "", organ: str = ""
+) -> tuple[SliceMetrics, ...]:
+    """Compare the masks of one organ slice by slice.
+
+    Args:
+        prediction: bool `(slices, rows, columns)`.
+        reference: bool of the same shape.
+        case: name that the rows bear.
+        organ: name that the rows bear.
+
+    Returns:
+        One row for each slice, in order; those of empty slices too.
+
+    Raises:
+        ValueError: the masks differ in shape or are not bool.
+    """
+    box = union_box(prediction, reference)
+    counts = np.zeros((len(reference), 3), np.int64)
+    counts[box[0]] = _count(prediction[box], reference[box])
+    rows = zip(dice_from_counts(counts).tolist(), counts.tolist(), strict=True)
+    return tuple(
+        SliceMetrics(case, organ, number, dice, true, predicted, shared)
+        for number, (dice, (shared, predicted, true)) in enumerate(rows)
+    )
+
+
+def summarise_cases(cases: Sequence[CaseMetrics]) -> tuple[OrganSummary, ...]:
+    """Summarise each organ over its cases.
+
+    Args:
+        cases: in any order; organs are told apart by name.
+
+    Returns:
+        One summary for each organ, in the order of their first case; none for no cases. Every case counts the
+        same, whatever its size.
+    """
+    return tuple(
+        _summarise_organ(organ, [case for case in cases if case.organ == organ])
+        for organ in dict.fromkeys(case.organ for case in cases)
+    )
+
+
+def keep_largest_component(mask: Mask) -> Mask:
+    """Return the largest connected part of a mask; voxels that touch by face, edge or corner are connected.
+
+    A clean-up that must be asked for: it removes false positives far from the organ, and the second kidney as
+    well. Of several parts of the same size the first in array order stays. An empty mask stays empty.
+
+    Args:
+        mask: bool, any shape.
+
+    Returns:
+        A new bool array of that shape.
+    """
+    from scipy import ndimage
+
+    parts, count = ndimage.label(mask, structure=np.ones((3,) * mask.ndim, bool))
+    if count < 2:
+        return mask.copy()
+    sizes = np.bincount(parts.ravel())
+    return np.asarray(parts == 1 + int(sizes[1:].argmax()))
+
+
+def _count(prediction: Mask, reference: Mask) -> NDArray[np.int64]:
+    """Return int64 `(slices, 3)`: pixels of both, of the prediction, of the reference."""
+    masks = (prediction & reference, prediction, reference)
+    return np.stack([np.count_nonzero(mask, axis=(1, 2)) for mask in masks], axis=1).astype(np.int64)
+
+
+def _thickness(
+    slices: int, spacing_mm: Sequence[float], depth_mm: NDArray[Any] | None
+) -> NDArray[np.float64]:
+    if depth_mm is not None and np.shape(depth_mm) != (slices,):
+        raise ValueError(
+            f"depth_mm of shape {np.shape(depth_mm)} for {slices} slices; expected one position a slice; take it "
+            "from the source of the slices"
+        )
+    if depth_mm is None or slices < 2:
+        return np.full(slices, float(spacing_mm[0]))
+    steps = np.abs(np.diff(np.asarray(depth_mm, float)))
+    thickness: NDArray[np.float64] = np.convolve(np.pad(steps, 1, mode="edge"), (0.5, 0.5), mode="valid")
+    return thickness
+
+
+def _volume_difference(counts: NDArray[np.int64], thickness: NDArray[np.float64]) -> float:
+    if np.isnan(thickness).any():  # a lone slice without a spacing: it cancels
+        thickness = np.ones_like(thickness)
+    predicted, true = float(counts[:, 1] @ thickness), float(counts[:, 2] @ thickness)
+    if true == 0:
+        return math.inf if predicted else math.nan
+    return 100 * abs(predicted - true) / true
+
+
+def _planes(*masks: Mask) -> tuple[Mask, ...]:
+    """Return lone slices without their axis; a box without any slice gives an empty plane."""
+    return tuple(np.asarray(mask.any(axis=0)) for mask in masks)
+
+
+def _summarise_organ(organ: str, cases: Sequence[CaseMetrics]) -> OrganSummary:
+    present = [case for case in cases if not case.absent]
+    return OrganSummary(
+        organ=organ,
+        cases=len(cases),
+        absent=len(cases) - len(present),
+        missed=sum(not case.prediction_voxels for case in present),
+        invented=sum(not case.reference_voxels for case in present),
+        empty_slices=sum(case.empty_slices for case in cases),
+        false_positive_slices=sum(case.false_positive_slices for case in cases),
+        metrics={
+            name: _summarise([getattr(case, name) for case in present], large_is_bad)
+            for name, large_is_bad in METRICS.items()
+        },
+    )
+
+
+def _summarise(values: Sequence[float], large_is_bad: bool) -> MetricSummary:
+    values = sorted((value for value in values if not math.isnan(value)), reverse=large_is_bad)
+    finite = [value for value in values if math.isfinite(value)]
+    worst = values[: math.ceil(len(values) / 10)]
+    return MetricSummary(
+        count=len(values),
+        infinite=len(values) - len(finite),
+        mean=statistics.fmean(finite) if finite else math.nan,
+        sd=statistics.stdev(finite) if len(finite) > 1 else math.nan,
+        minimum=min(values, default=math.nan),
+        maximum=max(values, default=math.nan),
+        median=statistics.median(values) if values else math.nan,
+        worst_tenth=statistics.fmean(worst) if worst else math.nan,
+    )

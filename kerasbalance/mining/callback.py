@@ -1,0 +1,179 @@
+"""Mining at given iterations of a training: score, choose, swap the index."""
+
+import operator
+from collections.abc import Iterable
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.errors import explain
+from kerasbalance.mining.result import MiningResult
+from kerasbalance.mining.sampler import Sampler
+from kerasbalance.mining.scoring import Progress, score_slices
+from kerasbalance.training.checkpoint import prefixed, under
+
+
+class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
+    """Scores the sampler's candidates with the model in training and swaps the dataset's index.
+
+    In `kerasbalance.fit` it mines at the exact iteration. In a plain `model.fit(dataset,
+    callbacks=[mining])` it mines at the first epoch that begins at or after the iteration; no batch of the
+    old index is trained on afterwards, nor one of the new index before. An epoch must have the dataset's
+    own number of steps.
+
+    Iterations are steps counted by this callback from 0 on, through several fits if need be; a first fit with
+    `initial_epoch=e` begins at `e * steps_per_epoch`.
+
+    Args:
+        dataset: the dataset that is trained on; its source is scored.
+        sampler: a `HardSliceSampler`, or another strategy with the same methods.
+        at: one iteration or several, >= 0: so many steps are done before mining.
+        every: mine after each so many steps, in place of `at`.
+        batch_size: slices a step of scoring; the dataset's own by default.
+        threshold: see `score_slices`.
+
+    Raises:
+        TypeError: if `dataset` is no `IndexedDataset`.
+        ValueError: if not exactly one of `at` and `every` is given or a number is out of range; in `fit`, if
+            Keras' own workers are switched on, or if the epochs or the data are not the dataset's.
+
+    Example:
+        >>> mining = ScheduledMining(dataset, sampler, at=5_000)
+        >>> model.fit(dataset, epochs=100, callbacks=[mining])
+        >>> mining.results[-1].to_csv("slices.csv")
+    """
+
+    def __init__(
+        self,
+        dataset: IndexedDataset,
+        sampler: Sampler,
+        at: int | Iterable[int] | None = None,
+        *,
+        every: int | None = None,
+        batch_size: int | None = None,
+        threshold: float = 0.5,
+    ) -> None:
+        super().__init__()
+        if not isinstance(dataset, IndexedDataset):
+            raise TypeError(
+                explain(
+                    f"a dataset of type {type(dataset).__name__}",
+                    "an IndexedDataset",
+                    "wrap your arrays in one",
+                )
+            )
+        self.dataset = dataset
+        self.sampler = sampler
+        self.at, self.every = _schedule(at, every)
+        self.batch_size = dataset.batch_size if batch_size is None else batch_size
+        self.threshold = threshold
+        self.results: list[MiningResult] = []
+        self._reached = -1
+        self._iteration: int | None = None
+        self._begin = 0
+        self._requests = 0
+
+    def next_iteration(self) -> int | None:
+        """Return the iteration at which to mine next; None if there is none."""
+        if self.every is not None:
+            return (max(self._reached, 0) // self.every + 1) * self.every
+        return min((iteration for iteration in self.at if iteration > self._reached), default=None)
+
+    def mine(self, model: Any, iteration: int, progress: Progress | None = None) -> MiningResult:
+        """Mine now, whatever the schedule says; nothing is changed if scoring fails.
+
+        Args:
+            model: the model to score with.
+            iteration: steps it has been trained for; the new index holds from there on.
+            progress: see `score_slices`.
+        """
+        source, reference = self.dataset.source, self.sampler.reference
+
+        def score(refs: NDArray[np.int64]) -> Any:
+            return score_slices(
+                model, source, refs, self.batch_size, threshold=self.threshold, progress=progress
+            )
+
+        others = score(reference) if len(reference) else None
+        result = self.sampler.update(score(self.sampler.candidates), reference=others, iteration=iteration)
+        self.dataset.swap(self.sampler.index, iteration)
+        self.results.append(result)
+        self._reached = iteration
+        return result
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Refuse what cannot be mined in without stale batches."""
+        if self.dataset.workers > 1 or self.dataset.use_multiprocessing:
+            raise ValueError(
+                explain(
+                    f"workers={self.dataset.workers}, use_multiprocessing={self.dataset.use_multiprocessing}",
+                    "workers=0: Keras' own workers go on serving batches of the old index",
+                    "leave them out; the dataset reads ahead by itself",
+                )
+            )
+        steps, per_call = self.params["steps"], self._model.steps_per_execution
+        if steps != len(self.dataset) or steps % per_call:
+            raise ValueError(
+                explain(
+                    f"epochs of {steps} steps, {per_call} an execution",
+                    f"epochs of the dataset's {len(self.dataset)} steps, in whole executions",
+                    "pass steps_per_epoch to the dataset and not to fit",
+                )
+            )
+        self._per_call = per_call
+        self._begin, self._requests = self._iteration or 0, self.dataset.requests
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Mine if it is time, before the epoch's first batch is read."""
+        if self._iteration is None:
+            self._iteration = self._begin = epoch * len(self.dataset)
+        begin = self._iteration
+        due = self.next_iteration()
+        if due is not None and due <= begin:
+            self._check_trained_on(begin)
+            self.mine(self.model, begin)
+        self._begin = begin
+        self.dataset.place(begin)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Count the steps."""
+        self._iteration = self._begin + batch + self._per_call
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the results, the sampler's state and how far the schedule has come, as arrays."""
+        arrays = prefixed("sampler", self.sampler.state())
+        for number, result in enumerate(self.results):
+            arrays |= prefixed(f"results/{number}", result.state())
+        return {**arrays, "reached": np.array(self._reached), "count": np.array(len(self.results))}
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Return to the state that `state` describes; the dataset's is its own."""
+        self.sampler.load_state(under("sampler", state))
+        numbers = range(int(state["count"]))
+        self.results[:] = [MiningResult.from_state(under(f"results/{number}", state)) for number in numbers]
+        self._reached = int(state["reached"])
+
+    def _check_trained_on(self, iteration: int) -> None:
+        if iteration > self._begin and self.dataset.requests == self._requests:
+            raise ValueError(
+                explain(
+                    "a fit on other data", "a fit on this callback's dataset", "pass the same dataset to both"
+                )
+            )
+
+
+def _schedule(at: int | Iterable[int] | None, every: int | None) -> tuple[tuple[int, ...], int | None]:
+    if (at is None) == (every is None):
+        raise ValueError(explain(f"at={at!r}, every={every!r}", "exactly one of the two", "leave one out"))
+    if every is not None:
+        if operator.index(every) < 1:
+            raise ValueError(explain(f"every={every!r}", "a number of steps >= 1", "change it"))
+        return (), operator.index(every)
+    listed = [at] if not isinstance(at, Iterable) else list(at)
+    iterations = sorted({operator.index(iteration) for iteration in listed})  # type: ignore[arg-type]
+    if not iterations or iterations[0] < 0:
+        raise ValueError(explain(f"at={at!r}", "at least one iteration, each >= 0", "change it"))
+    return tuple(iterations), None

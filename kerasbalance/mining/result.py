@@ -1,0 +1,85 @@
+"""What mining decided about every candidate: a table that can be kept, written and reloaded."""
+
+import csv
+import io
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.files import write_file
+
+COLUMNS = ("ref", "score", "hard", "reason", "copies")
+
+
+@dataclass(frozen=True, eq=False)
+class MiningResult:
+    """One row for each candidate, in the candidates' order.
+
+    Args:
+        ref: int64 `(slices,)`, row of the source.
+        score: float64 `(slices,)`, from 0 to 1; the worst organ's where there are several.
+        hard: bool `(slices,)`, whether the slice was added.
+        reason: str `(slices,)`: `hard` (the rule chose it), `floor` (added to reach the least share), `easy`
+            (not chosen), `suspect` (among the very worst, set aside as a possible label error), `case_full`
+            (its case has its number), `capped` (beyond the largest share), `weighted` (drawn in proportion).
+        copies: float64 `(slices,)`, visits a pass that the slice owes to mining: a whole number where slices
+            are added, the expected number where they are drawn in proportion.
+        threshold: the score under which slices were called hard; NaN where there is none.
+        rule: the rule, in words.
+        iteration: steps the model had been trained for; None if unknown.
+    """
+
+    ref: NDArray[np.int64]
+    score: NDArray[np.float64]
+    hard: NDArray[np.bool_]
+    reason: NDArray[np.str_]
+    copies: NDArray[np.float64]
+    threshold: float
+    rule: str
+    iteration: int | None = None
+
+    def __len__(self) -> int:
+        return len(self.ref)
+
+    def __repr__(self) -> str:
+        found = f"{int(self.hard.sum())} hard of {len(self)}"
+        return f"MiningResult({found}, {self.rule}, iteration {self.iteration})"
+
+    def to_csv(self, path: str | Path) -> None:
+        """Write the table with a heading `ref,score,hard,reason,copies`; the file is whole or untouched.
+
+        Scores are written so that they read back bit by bit; `hard` is 0 or 1.
+        """
+        text = io.StringIO()
+        writer = csv.writer(text, lineterminator="\n")
+        writer.writerow(COLUMNS)
+        rows = zip(self.ref, self.score, self.hard, self.reason, self.copies, strict=True)
+        for ref, score, hard, reason, copies in rows:
+            writer.writerow([int(ref), repr(float(score)), int(hard), str(reason), f"{copies:.6g}"])
+        write_file(Path(path), text.getvalue().encode())
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the arrays that `from_state` takes."""
+        columns = {name: getattr(self, name) for name in COLUMNS}
+        iteration = -1 if self.iteration is None else self.iteration
+        return {
+            **columns,
+            "threshold": np.array(self.threshold),
+            "rule": np.array(self.rule),
+            "iteration": np.array(iteration),
+        }
+
+    @classmethod
+    def from_state(cls, state: dict[str, NDArray[Any]]) -> "MiningResult":
+        """Make the result that `state` describes."""
+        iteration = int(state["iteration"])
+        columns: dict[str, Any] = {name: state[name] for name in COLUMNS}
+        return cls(
+            **columns,
+            threshold=float(state["threshold"]),
+            rule=str(state["rule"]),
+            iteration=None if iteration < 0 else iteration,
+        )

@@ -1,0 +1,253 @@
+"""Owns the index: applies a rule to scores, within guards, and adds the hard slices with their flips."""
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerasbalance.batches.index import Index, Refs, as_refs, flip_codes
+from kerasbalance.errors import explain
+from kerasbalance.mining.counts import SliceScores
+from kerasbalance.mining.result import MiningResult
+from kerasbalance.mining.rules import NO_REFS, Mask, Rule, Scores
+
+EASY, HARD, FLOOR, SUSPECT, CASE_FULL, CAPPED = "easy", "hard", "floor", "suspect", "case_full", "capped"
+
+
+class Sampler(Protocol):
+    """What `ScheduledMining` needs of a strategy."""
+
+    index: Index
+    candidates: Refs
+
+    @property
+    def reference(self) -> Refs:
+        """Slices to be scored beside the candidates; usually none."""
+        ...
+
+    def update(
+        self,
+        scores: SliceScores | ArrayLike,
+        *,
+        reference: SliceScores | None = None,
+        iteration: int | None = None,
+    ) -> MiningResult:
+        """Make a new index from the candidates' scores."""
+        ...
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return what changes during a run."""
+        ...
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Return to a state."""
+        ...
+
+
+class HardSliceSampler:
+    """Trains on `base`, plus the candidates on which the model does badly.
+
+    Each `update` starts from `base` again: what an earlier one added is not kept. A guard is applied after
+    the rule, in this order: suspects aside, number a case, largest share, least share. Shares are of all
+    candidates. Nothing is random; ties go to the slice that comes first among the candidates. A slice with
+    several organs is as hard as its worst organ. A slice with score 1, for instance an empty one that was
+    left empty, is never added.
+
+    Args:
+        base: int64 `(slices,)`, always trained on, unflipped unless `base_flips` says more; not empty.
+        candidates: int64 `(slices,)`, each once; part A of the paper. May overlap `base`, which trains on the
+            hard slices once more (`mine_on_top`).
+        rule: `below`, `lowest`, `below_worst_case` or another `Rule`.
+        flips: the forms in which a hard slice is added: `"none"`, `"horizontal"`, `"vertical"`, `"both"`.
+            An organ has a side: mirrored slices cost accuracy in short training.
+        base_flips: the forms in which `base` is trained on.
+        repeat: how often each form of a hard slice is added, >= 1.
+        min_share: if the rule chooses less than this share, the next worst slices are added.
+        max_share: if it chooses more, only the worst are kept.
+        skip_worst: this share of the candidates, the very worst, is set aside: often their labels are wrong.
+        cases: `(candidates,)`, the case of each candidate; needed by `max_per_case`.
+        max_per_case: at most so many slices of one case, its worst ones.
+
+    Raises:
+        ValueError: if an argument is out of range or contradicts another.
+
+    Example:
+        >>> sampler = HardSliceSampler(base=[0, 1], candidates=[2, 3, 4], rule=below(0.9))
+        >>> result = sampler.update([0.95, 0.2, 1.0])
+        >>> sampler.index.refs
+        array([0, 1, 3])
+
+    Reference:
+        Zhang et al., Applied Sciences 9(9):1825, 2019, doi 10.3390/app9091825.
+    """
+
+    def __init__(
+        self,
+        base: ArrayLike,
+        candidates: ArrayLike,
+        rule: Rule,
+        *,
+        flips: Sequence[str] = ("none",),
+        base_flips: Sequence[str] = ("none",),
+        repeat: int = 1,
+        min_share: float = 0.0,
+        max_share: float = 1.0,
+        skip_worst: float = 0.0,
+        cases: ArrayLike | None = None,
+        max_per_case: int | None = None,
+    ) -> None:
+        self.base = as_refs(base, "base")
+        self.candidates = distinct_refs(candidates, "candidates")
+        self.rule = rule
+        self.flips, self.base_flips = flip_codes(flips), flip_codes(base_flips)
+        self.repeat = repeat
+        self.min_share, self.max_share, self.skip_worst = min_share, max_share, skip_worst
+        self.cases = None if cases is None else np.asarray(cases)
+        self.max_per_case = max_per_case
+        self._check()
+        self.index = self._index_with(NO_REFS)
+
+    @property
+    def reference(self) -> Refs:
+        """Slices that the rule needs scored beside the candidates."""
+        return self.rule.reference
+
+    def update(
+        self,
+        scores: SliceScores | ArrayLike,
+        *,
+        reference: SliceScores | None = None,
+        iteration: int | None = None,
+    ) -> MiningResult:
+        """Apply the rule and the guards, and make the new index.
+
+        Args:
+            scores: the scores of `candidates`, in their order: what `score_slices` returned, or numbers
+                `(slices,)` or `(slices, organs)` from 0 to 1.
+            reference: the scores of `reference`, for a rule that asks for them.
+            iteration: written into the result.
+
+        Raises:
+            ValueError: if there is not one score for each candidate, or a score is NaN or out of range.
+        """
+        score = slice_scores(scores, self.candidates)
+        reason, threshold = self._decide(score, reference)
+        hard = (reason == HARD) | (reason == FLOOR)
+        self.index = self._index_with(self.candidates[hard])
+        copies = hard * float(self.repeat * len(self.flips))
+        return MiningResult(
+            self.candidates.copy(), score, hard, reason, copies, threshold, repr(self.rule), iteration
+        )
+
+    def state(self) -> dict[str, NDArray[Any]]:
+        """Return the index as arrays; the options are the caller's to repeat."""
+        return self.index.state()
+
+    def load_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Return to the index that `state` describes."""
+        self.index = Index.from_state(state)
+
+    def _decide(self, score: Scores, reference: SliceScores | None) -> tuple[NDArray[np.str_], float]:
+        """Return the reason of every candidate and the rule's threshold."""
+        worst_first = np.argsort(score, kind="stable")
+        reason = np.full(len(score), EASY, dtype="<U9")
+        reason[worst_first[: int(self.skip_worst * len(score) + 1e-9)]] = SUSPECT
+        asked = np.flatnonzero(reason != SUSPECT)
+        chosen, threshold = self.rule.select(score[asked], reference)
+        reason[asked[chosen]] = HARD
+        self._limit_cases(reason, worst_first, HARD)
+        hard = worst_first[reason[worst_first] == HARD]
+        reason[hard[int(self.max_share * len(score) + 1e-9) :]] = CAPPED
+        self._fill(reason, worst_first, score < 1)
+        return reason, threshold
+
+    def _limit_cases(self, reason: NDArray[np.str_], worst_first: Refs, kind: str) -> None:
+        if self.cases is None or self.max_per_case is None:
+            return
+        for case in np.unique(self.cases):
+            rows = worst_first[(self.cases == case)[worst_first]]
+            added = rows[np.isin(reason[rows], (HARD, FLOOR))]
+            spare = max(0, self.max_per_case - int((reason[added] != kind).sum()))
+            reason[added[reason[added] == kind][spare:]] = CASE_FULL
+
+    def _fill(self, reason: NDArray[np.str_], worst_first: Refs, imperfect: Mask) -> None:
+        """Add the worst of what is left until the least share is reached, or nothing is left."""
+        wanted = int(self.min_share * len(reason) + 1e-9)
+        while True:
+            missing = wanted - int(np.isin(reason, (HARD, FLOOR)).sum())
+            left = worst_first[((reason == EASY) & imperfect)[worst_first]]
+            if missing <= 0 or not len(left):
+                return
+            reason[left[:missing]] = FLOOR
+            self._limit_cases(reason, worst_first, FLOOR)
+
+    def _index_with(self, hard: Refs) -> Index:
+        forms = [(self.base, code) for code in self.base_flips]
+        forms += [(hard, code) for code in self.flips for _ in range(self.repeat)]
+        refs = np.concatenate([refs for refs, _ in forms])
+        return Index(refs, np.concatenate([np.full(len(refs), code) for refs, code in forms]))
+
+    def _check(self) -> None:
+        for name in ("min_share", "max_share", "skip_worst"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise ValueError(
+                    explain(f"{name}={getattr(self, name)!r}", "a share from 0 to 1", "change it")
+                )
+        if self.min_share > self.max_share:
+            raise ValueError(
+                explain(
+                    f"min_share={self.min_share}", f"at most max_share={self.max_share}", "change one of them"
+                )
+            )
+        if self.repeat < 1 or (self.max_per_case is not None and self.max_per_case < 1):
+            raise ValueError(
+                explain(
+                    f"repeat={self.repeat}, max_per_case={self.max_per_case}", "numbers >= 1", "change it"
+                )
+            )
+        if (self.max_per_case is None) != (self.cases is None):
+            raise ValueError(
+                explain(
+                    "only one of cases and max_per_case", "both or neither", "pass the case of each candidate"
+                )
+            )
+        if self.cases is not None and self.cases.shape != self.candidates.shape:
+            raise ValueError(
+                explain(
+                    f"cases of shape {self.cases.shape}", f"{len(self.candidates)} cases", "one a candidate"
+                )
+            )
+
+
+def distinct_refs(refs: ArrayLike, name: str) -> Refs:
+    """Return `refs` as an int64 array; a ValueError says so if there is none or one stands twice."""
+    array = as_refs(refs, name)
+    if not len(array) or len(np.unique(array)) != len(array):
+        raise ValueError(
+            explain(f"{name} of {len(array)} refs", "at least one, each once", "use numpy.unique")
+        )
+    return array
+
+
+def slice_scores(scores: SliceScores | ArrayLike, candidates: Refs) -> Scores:
+    """Return one float64 score a candidate, the worst organ's; a ValueError says what does not fit."""
+    if isinstance(scores, SliceScores):
+        if not np.array_equal(scores.refs, candidates):
+            raise ValueError(
+                explain(
+                    "scores of other slices", "scores of the candidates, in order", "score sampler.candidates"
+                )
+            )
+        scores = scores.dice
+    array = np.asarray(scores, np.float64)
+    array = array.min(axis=1) if array.ndim == 2 and array.shape[1] else array
+    if array.shape != candidates.shape or not ((array >= 0) & (array <= 1)).all():
+        raise ValueError(
+            explain(
+                f"scores of shape {np.shape(scores)}, of which {np.isnan(array).sum()} are NaN",
+                f"{len(candidates)} numbers from 0 to 1",
+                "score sampler.candidates with score_slices",
+            )
+        )
+    return array.copy()

@@ -1,0 +1,213 @@
+"""Per-slice Dice of a model, counted in the compiled graph: a few bytes a slice come to the host."""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import ArrayLike, NDArray
+
+from kerasbalance.backend import random_state
+from kerasbalance.batches.index import Refs, as_refs
+from kerasbalance.batches.source import Batch, Source
+from kerasbalance.errors import NonFiniteError, explain
+from kerasbalance.mining.counts import SliceScores
+
+Progress = Callable[[int, int], None]
+
+
+def score_slices(
+    model: Any,
+    source: Source,
+    refs: ArrayLike,
+    batch_size: int = 16,
+    *,
+    threshold: float = 0.5,
+    progress: Progress | None = None,
+) -> SliceScores:
+    """Score slices with a model, for mining or evaluation.
+
+    Works between fits and from any synchronous hook of a callback, on every backend, and leaves the training
+    as it found it: metrics, random state, batch statistics. Where truth and prediction are both empty the
+    Dice is 1; where only the truth is empty it is 0.
+
+    Args:
+        model: a model with one output `(batch, height, width, classes)`. One class: probabilities of the
+            organ, compared with `threshold`. Several: class 0 is the background and the largest output wins
+            (the lower class in a tie).
+        source: where images and masks are read from; the next batch is read while one is scored.
+        refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
+        batch_size: slices a step; the last batch is padded, so that one shape is compiled. Does not change
+            the counts.
+        threshold: a pixel is predicted where the output is larger; give 0 for logits.
+        progress: called with (slices scored, slices in all) after each batch; what it raises ends the
+            scoring.
+
+    Returns:
+        `SliceScores` with `.counts` int64 and `.dice` float64 `(slices, organs)`.
+
+    Raises:
+        NonFiniteError: if the model's output holds NaN or infinity.
+        ValueError: if output and masks do not fit each other, or a ref is out of range.
+
+    Example:
+        >>> score_slices(model, source, np.arange(100)).dice.mean()
+    """
+    rows = as_refs(refs, "refs")
+    if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):
+        raise ValueError(
+            explain(
+                f"batch_size={batch_size}, largest ref {rows.max(initial=-1)}",
+                f"a batch of at least 1 and refs below {len(source)}",
+                "check the refs against the source",
+            )
+        )
+    model = synchronised(model)
+    scorer = _scorer_of(model, threshold)
+    counts = []
+    with random_state.preserved():
+        for part, (x, y) in _batches(source, rows, batch_size):
+            counts.append(_count(scorer, part, _padded(x, batch_size), _padded(y, batch_size)))
+            if progress is not None:
+                progress(min(len(counts) * batch_size, len(rows)), len(rows))
+    return SliceScores(rows, np.concatenate(counts) if counts else np.zeros((0, _organs(model), 3), np.int64))
+
+
+def synchronised(model: Any) -> Any:
+    """Return the model with its weights in place.
+
+    During an epoch JAX keeps them outside of the model; the way in which callbacks get at a model is public
+    and right on every backend.
+    """
+    callback = keras.callbacks.Callback()
+    callback.set_model(model)
+    return callback.model
+
+
+class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped
+    """Masks and outputs to int32 `(batch, 1 + 3 * organs)`: whether all is finite, then the counts.
+
+    Equality masks and integer sums: `bincount` does not compile on two backends, and one-hot arrays cost
+    two to three times as much.
+    """
+
+    def __init__(self, threshold: float, **options: Any) -> None:
+        super().__init__(dtype="float32", autocast=False, **options)
+        self.threshold = threshold
+
+    def call(self, y_true: Any, y_pred: Any) -> Any:
+        """Count; `y_true` `(batch, height, width)`, integers, `y_pred` `(batch, height, width, classes)`."""
+        classes = y_pred.shape[-1]
+        if classes == 1:
+            pairs = [(y_pred[..., 0] > self.threshold, y_true > 0)]
+        else:
+            labels = ops.argmax(y_pred, axis=-1)
+            pairs = [(labels == organ, y_true == organ) for organ in range(1, classes)]
+        total = ops.sum(ops.cast(y_pred, "float32"), axis=(1, 2, 3))  # NaN and infinity survive a sum
+        columns = [ops.cast(ops.isfinite(total), "int32")]
+        for predicted, true in pairs:
+            columns += [_pixels(ops.logical_and(predicted, true)), _pixels(predicted), _pixels(true)]
+        return ops.stack(columns, axis=-1)
+
+
+class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
+    """A model and the counting behind it, compiled as one; shares the model's variables."""
+
+    def __init__(self, model: Any, threshold: float) -> None:
+        super().__init__(name="slice_scorer", dtype="float32", autocast=False)
+        self.model = model
+        self.counts = SliceCounts(threshold)
+
+    def build(self, input_shape: Any) -> None:
+        self.built = True
+
+    def call(self, inputs: Any, training: bool = False) -> Any:
+        x, y_true = inputs
+        y_pred = self.model(x, training=False)
+        shape = getattr(y_pred, "shape", None)
+        if shape is None or len(shape) != 4 or tuple(shape[1:3]) != tuple(y_true.shape[1:3]):
+            raise ValueError(
+                explain(
+                    f"an output of shape {shape} for masks of shape {tuple(y_true.shape)}",
+                    "one output (batch, height, width, classes) of the masks' height and width",
+                    "wrap a model with several outputs in one that returns the last",
+                )
+            )
+        return self.counts(y_true, y_pred)
+
+
+class _Kept:
+    """Holds a model's scorer; no Keras object, so that Keras neither tracks nor saves what is in it."""
+
+    def __init__(self, scorer: _Scorer, threshold: float) -> None:
+        self.scorer = scorer
+        self.threshold = threshold
+
+
+def _scorer_of(model: Any, threshold: float) -> _Scorer:
+    """Return the model's scorer; a second one would be compiled again, at the price of many batches."""
+    kept: _Kept | None = model.__dict__.get("_kerasbalance_scorer")
+    if kept is None or kept.threshold != threshold:
+        kept = _Kept(_Scorer(model, threshold), threshold)
+        model.__dict__["_kerasbalance_scorer"] = kept
+    return kept.scorer
+
+
+def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
+    table = np.asarray(scorer.predict_on_batch((x, _labels(y))), np.int64)[: len(refs)]
+    bad = refs[table[:, 0] == 0]
+    if len(bad):
+        raise NonFiniteError(
+            explain(
+                f"NaN or infinity in the model's output for {len(bad)} slices, first refs {bad[:8].tolist()}",
+                "finite outputs",
+                "check the weights and these slices; nothing was scored",
+            ),
+            refs=bad,
+        )
+    return table[:, 1:].reshape(len(refs), -1, 3)
+
+
+def _labels(y: NDArray[Any]) -> NDArray[Any]:
+    """Return masks `(batch, height, width)`, whole numbers."""
+    labels = y[..., 0] if y.ndim == 4 and y.shape[-1] == 1 else y
+    if labels.ndim != 3:
+        raise ValueError(
+            explain(
+                f"masks of shape {y.shape}",
+                "integer labels (batch, height, width) or (batch, height, width, 1)",
+                "turn one-hot masks into labels with numpy.argmax",
+            )
+        )
+    return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
+
+
+def _batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
+    """Yield refs and their batches, the next one being read in a thread meanwhile."""
+    parts = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="kerasbalance-score") as pool:
+        coming = [pool.submit(source.read, part, np.zeros(len(part), np.uint8)) for part in parts[:1]]
+        for number, part in enumerate(parts):
+            batch = coming.pop().result()
+            for following in parts[number + 1 : number + 2]:
+                coming.append(pool.submit(source.read, following, np.zeros(len(following), np.uint8)))
+            yield part, batch
+
+
+def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    missing = rows - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
+
+
+def _pixels(mask: Any) -> Any:
+    return ops.sum(ops.cast(mask, "int32"), axis=(1, 2))
+
+
+def _organs(model: Any) -> int:
+    try:
+        classes = model.output_shape[-1]
+    except (AttributeError, TypeError, ValueError, IndexError):
+        return 1
+    return max(1, int(classes or 1) - 1)

@@ -1,0 +1,169 @@
+"""One list of callbacks over many `model.fit` calls: users see one training in windows of equal length."""
+
+import math
+import threading
+from collections.abc import Callable
+from typing import Any
+
+import keras
+from numpy.typing import NDArray
+
+from kerasbalance.backend import random_state
+from kerasbalance.training.model_state import restore_metrics
+
+
+class Stop(Exception):  # a signal was received; never leaves the package
+    """Ends a `model.fit` before its next step."""
+
+
+class LossGuard(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
+    """Remembers the first iteration of which the loss was NaN or infinite; costs the training nothing."""
+
+    async_safe = True  # on JAX and torch it runs in the background, where the loss is waited for anyway
+
+    def __init__(self, window: int) -> None:
+        super().__init__()
+        self.window = window
+        self.iteration: int | None = None
+        self._start = 0
+        self._lock = threading.Lock()
+
+    def start_at(self, iteration: int) -> None:
+        """Say at which iteration the running window began."""
+        self._start = iteration - iteration % self.window
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Look at the running mean of the loss: once NaN or infinite, it stays so in the window."""
+        if not math.isfinite((logs or {}).get("loss", 0.0)):
+            with self._lock:
+                seen = self._start + batch
+                self.iteration = seen if self.iteration is None else min(seen, self.iteration)
+
+
+class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # untyped
+    """Turns the hooks of several `model.fit` calls into those of one training.
+
+    A window is cut where mining falls into it, or where a run was interrupted; its parts are several fits. To
+    callbacks it is one epoch: `on_epoch_begin` comes with its first part and `on_epoch_end` with its last,
+    batches are counted through, and metrics go on from part to part.
+
+    Args:
+        callbacks: the user's.
+        model: the model in training.
+        window: steps a window.
+        total: iterations in all; the last window ends there.
+        verbose: as for `model.fit`.
+        stopped: returns True when training should stop before the next step.
+        on_window: called at the end of each window, after the user's callbacks.
+    """
+
+    def __init__(
+        self,
+        callbacks: list[Any],
+        model: Any,
+        *,
+        window: int,
+        total: int,
+        verbose: Any,
+        stopped: Callable[[], bool],
+        on_window: Callable[[], None],
+    ) -> None:
+        self.guard = LossGuard(window)
+        self.window, self.total, self.verbose = window, total, verbose
+        self.iteration = 0
+        self.random: random_state.State = {}
+        self.metrics: list[NDArray[Any]] = []
+        self.last_logs: dict[str, float] = {}
+        self._stopped, self._on_window = stopped, on_window
+        self._part_begin = 0
+        self._first_batch = self._first_epoch = True
+        super().__init__(
+            [self.guard, *callbacks],
+            add_history=True,
+            add_progbar=verbose != 0,
+            model=model,
+            **self._parameters(),
+        )
+
+    @property
+    def history(self) -> Any:
+        """The `History` of the training."""
+        return self._history
+
+    def window_end(self) -> int:
+        """Return the iteration at which the running window ends."""
+        return min((self.iteration // self.window + 1) * self.window, self.total)
+
+    def begin(self) -> None:
+        """Call the callbacks' `on_train_begin`."""
+        super().on_train_begin()
+
+    def finish(self) -> None:
+        """Call the callbacks' `on_train_end`, with the logs of the last window."""
+        super().on_train_end(self.last_logs)
+
+    def abandon(self) -> None:
+        """Wait for what runs in the background and let its threads go, without `on_train_end`."""
+        while self._in_begin_end_block_count > 0:
+            self._on_end()
+
+    def settle(self) -> None:
+        """Wait until the callbacks have seen every step."""
+        self._flush_futures()
+
+    def prepare(self, random: random_state.State) -> None:
+        """Get ready for another `model.fit`, whose first step must see this random state."""
+        self.random = random
+        self._first_batch = True
+        self.set_params(self._parameters())
+
+    def on_train_begin(self, logs: Any = None) -> None:
+        """Nothing: a fit is only a part of the training."""
+
+    def on_train_end(self, logs: Any = None) -> None:
+        """Nothing but to wait: a fit is only a part of the training."""
+        self.settle()
+
+    def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
+        """Pass it on for the first part of a window."""
+        self._part_begin = self.iteration
+        self.guard.start_at(self.iteration)
+        if self._first_epoch or self.iteration % self.window == 0:
+            self._first_epoch = False
+            super().on_epoch_begin(epoch, logs)
+
+    def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
+        """Pass it on; before the first step of a fit, undo what `model.fit` itself changed."""
+        if self._first_batch:
+            self._first_batch = False
+            random_state.set_state(self.random)
+            if self.metrics:
+                restore_metrics(self.model, self.metrics)
+                self.metrics = []
+        if self._stopped() or self.guard.iteration is not None:
+            raise Stop
+        super().on_train_batch_begin(self._in_window(batch), logs)
+
+    def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
+        """Count the steps and pass it on."""
+        self.iteration = self._part_begin + batch + 1
+        super().on_train_batch_end(self._in_window(batch), logs)
+
+    def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
+        """Pass it on for the last part of a window, or when a callback stopped the training."""
+        self.settle()
+        if self.guard.iteration is not None:
+            raise Stop
+        whole = self.iteration % self.window == 0 or self.iteration == self.total
+        if whole or self.model.stop_training:
+            super().on_epoch_end(epoch, logs)
+            self.last_logs = dict(logs or {})
+            self._on_window()
+
+    def _in_window(self, batch: int) -> int:
+        return self._part_begin % self.window + batch
+
+    def _parameters(self) -> dict[str, Any]:
+        epochs = -(-self.total // self.window)
+        steps = self.window_end() - self.iteration // self.window * self.window
+        return {"verbose": self.verbose, "epochs": epochs, "steps": steps}

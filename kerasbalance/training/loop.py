@@ -1,0 +1,286 @@
+"""The fit loop: `model.fit` in parts that never span an index swap, with exact resume."""
+
+import operator
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import keras
+
+from kerasbalance.backend import random_state
+from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.errors import CheckpointError, Interrupted, explain
+from kerasbalance.mining.callback import ScheduledMining
+from kerasbalance.training import model_state
+from kerasbalance.training.callback_state import CallbackStates
+from kerasbalance.training.checkpoint import Checkpoint, CheckpointFolder
+from kerasbalance.training.divergence import loss_error, weights_error
+from kerasbalance.training.epochs import Stop, WindowCallbacks
+from kerasbalance.training.preconditions import check_fit
+from kerasbalance.training.signals import Signals
+from kerasbalance.training.state import RunState
+
+
+def fit(
+    model: Any,
+    dataset: IndexedDataset,
+    iterations: int,
+    *,
+    callbacks: Sequence[Any] = (),
+    run_dir: str | Path | None = None,
+    resume: bool = False,
+    validation_data: Any = None,
+    checkpoint_s: float = 120.0,
+    verbose: int | str = "auto",
+) -> keras.callbacks.History:
+    """Train for an exact number of iterations, mine at exact ones, and resume exactly after any kill.
+
+    The training is a sequence of `model.fit` calls none of which spans a swap of the index, so that no
+    batch of an old index is ever trained on. To callbacks it is one training, whose epochs are windows of
+    `dataset.steps_per_epoch` steps; the last window may be shorter. On a CPU a run that was killed at any
+    moment and resumed ends with the same bits as one that was not: weights, optimizer, index, history,
+    results. Resume needs the same model, dataset, callbacks and backend as the first call; `iterations` may
+    grow, and `ScheduledMining` that is not due before the checkpoint may be added behind the others, so that
+    several trainings can branch off one. `CSVLogger` needs `append=True` to go on in its file.
+
+    Args:
+        model: a compiled Keras model.
+        dataset: what to train on; iteration 0 is its first batch.
+        iterations: steps in all, >= 1, counted from 0 for each new run.
+        callbacks: Keras callbacks, and any number of `ScheduledMining` on this dataset.
+        run_dir: a folder; checkpoints go to its `checkpoint`. Without one nothing is saved and signals are
+            not caught.
+        resume: go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
+            the history and trains no more.
+        validation_data: as for `model.fit`; evaluated at the end of each window.
+        checkpoint_s: seconds between checkpoints, which are taken at the ends of windows; 0 for each end. One
+            more is taken at the start, before and after mining, on a signal, and at the end.
+        verbose: as for `model.fit`.
+
+    Returns:
+        Keras' `History`, with one entry a window, those before the resume included.
+
+    Raises:
+        CheckpointError: if `resume` finds no valid checkpoint or one of another run, or if `run_dir` holds
+            checkpoints and `resume` is False.
+        CheckpointWriteError: if a checkpoint cannot be written, for instance on a full disk.
+        NonFiniteError: if loss or weights become NaN or infinite; names the iteration and its slices. The
+            newest checkpoint is then still a finite one.
+        Interrupted: after SIGTERM or Ctrl-C, when the step is done and a checkpoint is saved.
+        ValueError: for arguments and callbacks that contradict each other.
+
+    Example:
+        >>> fit(model, dataset, iterations=10_000, callbacks=[mining], run_dir="run")
+    """
+    iterations = operator.index(iterations)
+    miners = [callback for callback in callbacks if isinstance(callback, ScheduledMining)]
+    others = [callback for callback in callbacks if not isinstance(callback, ScheduledMining)]
+    check_fit(model, dataset, iterations, miners, others)
+    if resume and run_dir is None:
+        raise ValueError(explain("resume=True without run_dir", "the folder of the run", "pass run_dir"))
+    folder = None if run_dir is None else CheckpointFolder(Path(run_dir) / "checkpoint")
+    try:
+        with Signals(active=folder is not None) as signals:
+            options = _Options(iterations, validation_data, checkpoint_s, verbose)
+            return _Run(model, dataset, miners, others, folder, signals, options).run(resume)
+    finally:
+        if folder is not None:
+            folder.close()
+
+
+@dataclass(frozen=True)
+class _Options:
+    """Arguments of `fit` that only `_Run` needs."""
+
+    iterations: int
+    validation_data: Any
+    checkpoint_s: float
+    verbose: int | str
+
+
+class _Run:
+    """One call of `fit`: plans the parts, mines between them, and saves."""
+
+    def __init__(
+        self,
+        model: Any,
+        dataset: IndexedDataset,
+        miners: list[ScheduledMining],
+        others: list[Any],
+        folder: CheckpointFolder | None,
+        signals: Signals,
+        options: _Options,
+    ) -> None:
+        self.model, self.dataset, self.miners = model, dataset, miners
+        self.folder, self.signals, self.options = folder, signals, options
+        self.callbacks = WindowCallbacks(
+            others,
+            model,
+            window=len(dataset),
+            total=options.iterations,
+            verbose=options.verbose,
+            stopped=lambda: signals.received is not None,
+            on_window=self.end_window,
+        )
+        self.state = RunState(model, dataset, miners, self.callbacks, CallbackStates(others))
+        self.saved_iteration = -1
+        self.saved_at_s = time.monotonic()
+
+    @property
+    def iteration(self) -> int:
+        """Steps done."""
+        return self.callbacks.iteration
+
+    @property
+    def ended(self) -> bool:
+        """Whether there is nothing left to train."""
+        return self.state.stopped or self.iteration >= self.options.iterations
+
+    def run(self, resume: bool) -> keras.callbacks.History:
+        """Train to the end, from the start or from a checkpoint."""
+        checkpoint = self.resume() if resume else None
+        if checkpoint is None:
+            self.start()
+        elif self.ended:
+            return self.callbacks.history
+        try:
+            self.callbacks.begin()
+            if checkpoint is not None:
+                self.state.restore_callbacks(checkpoint)
+            self.save()
+            while not self.ended:
+                self.mine_if_due()
+                self.part()
+            self.callbacks.finish()
+        except Stop:
+            self.save()
+            raise self.interruption() from None
+        finally:
+            self.callbacks.abandon()
+        self.save(again=True)  # on_train_end may have changed the weights
+        if self.signals.received is not None:
+            raise self.interruption()
+        return self.callbacks.history
+
+    def start(self) -> None:
+        """Bring everything but the callbacks to the first state of a new run."""
+        if self.folder is not None and self.folder.entries():
+            raise CheckpointError(
+                explain(
+                    f"run_dir with {len(self.folder.entries())} checkpoints in {self.folder.path}",
+                    "an empty run_dir, or resume=True",
+                    "pass resume=True to go on, or choose another run_dir",
+                )
+            )
+        if self.dataset.phase.begin != 0:
+            self.dataset.swap(self.dataset.index, 0)
+        model_state.build(self.model, self.dataset, 0)
+
+    def resume(self) -> Checkpoint:
+        """Bring everything but the callbacks to what was saved last."""
+        checkpoint = self.folder.load(self.state.check)  # type: ignore[union-attr]  # fit has seen to it
+        model_state.build(self.model, self.dataset, self.dataset.phase.begin)
+        self.state.restore(checkpoint)
+        self.saved_iteration = self.iteration
+        return checkpoint
+
+    def part(self) -> None:
+        """One `model.fit`: the rest of a begun window, or whole windows up to the next mining or the end."""
+        steps, windows = self.plan()
+        end = self.iteration + steps * windows
+        first = self.iteration // self.callbacks.window
+        whole = end % self.callbacks.window == 0 or end == self.options.iterations
+        self.callbacks.prepare(random_state.get_state())
+        try:
+            self.model.fit(
+                self.dataset.stream(self.iteration),
+                steps_per_epoch=steps,
+                initial_epoch=first,
+                epochs=first + windows,
+                shuffle=False,
+                callbacks=self.callbacks,
+                validation_data=self.options.validation_data if whole else None,
+                verbose=self.options.verbose,
+            )
+        except Stop:
+            if self.callbacks.guard.iteration is not None:
+                self.refuse_non_finite()
+            self.keep_metrics()
+            raise
+        except Exception as error:
+            if self.dataset.failure is not None and self.dataset.failure is not error:
+                raise self.dataset.failure from error
+            raise
+        self.keep_metrics()
+        self.state.stopped = bool(self.model.stop_training)
+        self.check_steps(end)
+
+    def plan(self) -> tuple[int, int]:
+        """Return the steps an epoch, and the epochs, of the next `model.fit`."""
+        due = [iteration for miner in self.miners if (iteration := miner.next_iteration()) is not None]
+        bound = min([self.options.iterations, *due])
+        steps = min(bound, self.callbacks.window_end()) - self.iteration
+        if steps < self.callbacks.window:
+            return steps, 1
+        return steps, (bound - self.iteration) // steps
+
+    def check_steps(self, end: int) -> None:
+        """Refuse a fit that made fewer steps than it was asked for, without a callback's wish."""
+        if not self.state.stopped and self.iteration != end:
+            raise RuntimeError(
+                explain(
+                    f"Keras' fit stopping after {self.iteration} steps",
+                    f"{end}",
+                    "unset KERAS_MAX_STEPS_PER_EPOCH and KERAS_MAX_EPOCHS",
+                )
+            )
+
+    def keep_metrics(self) -> None:
+        """Let a window that was cut go on with its running means."""
+        cut = self.iteration % self.callbacks.window != 0
+        self.callbacks.metrics = model_state.capture_metrics(self.model) if cut else []
+
+    def mine_if_due(self) -> None:
+        """Mine where a callback's time has come, with a checkpoint before and one after."""
+        for miner in self.miners:
+            due = miner.next_iteration()
+            if due is None or due > self.iteration:
+                continue
+            self.refuse_non_finite()
+            self.save()
+            miner.mine(self.model, self.iteration, self.on_scored)
+            self.save(again=True)
+
+    def on_scored(self, done: int, total: int) -> None:
+        """Let a signal end the scoring: nothing of it is kept."""
+        if self.signals.received is not None:
+            raise Stop
+
+    def end_window(self) -> None:
+        """Refuse a diverged model; save if it is time."""
+        self.refuse_non_finite()
+        if time.monotonic() - self.saved_at_s >= self.options.checkpoint_s:
+            self.save()
+
+    def refuse_non_finite(self) -> None:
+        """Raise a NonFiniteError if the loss or the weights are NaN or infinite."""
+        self.callbacks.settle()
+        if self.callbacks.guard.iteration is not None:
+            raise loss_error(self.dataset, self.callbacks.guard.iteration, self.saved_iteration)
+        if not model_state.are_finite(self.model):
+            raise weights_error(self.model, self.dataset, self.iteration, self.folder)
+
+    def save(self, again: bool = False) -> None:
+        """Save a checkpoint if there is a folder; one of an iteration already saved only `again`."""
+        if self.folder is None or (self.saved_iteration == self.iteration and not again):
+            return
+        self.refuse_non_finite()
+        self.folder.save(*self.state.capture())
+        self.saved_iteration, self.saved_at_s = self.iteration, time.monotonic()
+
+    def interruption(self) -> Interrupted:
+        """Return the error that says where a signal stopped the run."""
+        newest = self.folder.entries()[0] if self.folder is not None else Path()
+        return Interrupted(int(self.signals.received or 0), self.iteration, newest)

@@ -1,0 +1,129 @@
+"""Everything of a compiled model that a step changes, as arrays, and back."""
+
+import re
+from typing import Any
+
+import keras
+import numpy as np
+from keras import ops
+from numpy.typing import NDArray
+
+from kerasbalance.backend import random_state
+from kerasbalance.backend.torch_layout import lay_out_kernels
+from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.errors import CheckpointError, explain
+from kerasbalance.mining.scoring import synchronised
+from kerasbalance.training.checkpoint import Arrays
+
+
+def build(model: Any, dataset: IndexedDataset, iteration: int) -> None:
+    """Create all variables of model and optimizer, without disturbing the random state."""
+    if not all(layer.built for layer in model.layers) or not model.built:
+        with random_state.preserved():
+            model(dataset.batch(iteration)[0][:1], training=False)
+    if not model.optimizer.built:
+        model.optimizer.build(model.trainable_variables)
+    lay_out_kernels(model)
+
+
+def capture(model: Any) -> Arrays:
+    """Return weights, other variables (such as the state of dropout seeds) and the optimizer's variables."""
+    model = synchronised(model)
+    return {
+        f"{group}/{i}": ops.convert_to_numpy(variable.value)
+        for group, variables in _groups(model).items()
+        for i, variable in enumerate(variables)
+    }
+
+
+def names(model: Any) -> dict[str, list[str]]:
+    """Return the path, shape and type of each variable; numbers that Keras gives to layers are left out."""
+    return {group: [_name(v) for v in variables] for group, variables in _groups(model).items()}
+
+
+def restore(model: Any, arrays: Arrays, saved_names: dict[str, list[str]]) -> None:
+    """Put back what `capture` returned.
+
+    Raises:
+        CheckpointError: if the model or its optimizer has other variables; nothing is changed then.
+    """
+    mine = names(model)
+    for group, theirs in saved_names.items():
+        if mine.get(group) != theirs:
+            pairs = zip([*mine.get(group, []), "nothing"], [*theirs, "nothing"], strict=False)
+            here, there = next(((a, b) for a, b in pairs if a != b), ("fewer", "more"))
+            raise CheckpointError(
+                explain(
+                    f"a {group} with {len(mine.get(group, []))} variables, the first other one {here}",
+                    f"{len(theirs)} variables with {there} in its place, as in the checkpoint",
+                    "build and compile the model as in the run that is resumed",
+                )
+            )
+    for group, variables in _groups(model).items():
+        for i, variable in enumerate(variables):
+            variable.assign(arrays[f"{group}/{i}"])
+
+
+def capture_metrics(model: Any) -> list[NDArray[Any]]:
+    """Return the running sums of the epoch's metrics."""
+    return [ops.convert_to_numpy(variable.value) for variable in synchronised(model).metrics_variables]
+
+
+def restore_metrics(model: Any, sums: list[NDArray[Any]]) -> None:
+    """Put back what `capture_metrics` returned.
+
+    Raises:
+        CheckpointError: if the model is compiled with other metrics.
+    """
+    variables = model.metrics_variables
+    if [tuple(v.shape) for v in variables] != [array.shape for array in sums]:
+        raise CheckpointError(
+            explain(
+                f"{len(variables)} metric variables",
+                f"the {len(sums)} of the checkpoint",
+                "compile the model with the same loss and metrics",
+            )
+        )
+    for variable, array in zip(variables, sums, strict=True):
+        variable.assign(array)
+
+
+def build_metrics(model: Any, dataset: IndexedDataset, iteration: int) -> None:
+    """Create the variables of loss and metrics, which Keras else does in the first step."""
+    x, y = dataset.batch(iteration)
+    with random_state.preserved():
+        y_pred = model(x[:1], training=False)
+        y_true = ops.convert_to_tensor(y[:1])
+        model.compute_loss(x=x[:1], y=y_true, y_pred=y_pred, training=False)
+        model.compute_metrics(x[:1], y_true, y_pred)
+    model.reset_metrics()
+
+
+def are_finite(model: Any) -> bool:
+    """Say whether every weight is a finite number."""
+    weights = [w for w in synchronised(model).weights if "float" in keras.backend.standardize_dtype(w.dtype)]
+    if keras.backend.backend() == "tensorflow":
+        return bool(_finite_on_tensorflow(model, weights))
+    return all(np.isfinite(ops.convert_to_numpy(weight.value)).all() for weight in weights)
+
+
+def _finite_on_tensorflow(model: Any, weights: list[Any]) -> Any:
+    """Look at all weights in one compiled function, kept with the model; to fetch each takes ten times as long."""
+    import tensorflow as tf
+
+    check = model.__dict__.get("_kerasbalance_finite")
+    if check is None:
+        check = tf.function(
+            lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(weight.value)) for weight in weights])
+        )
+        model.__dict__["_kerasbalance_finite"] = check
+    return check()
+
+
+def _groups(model: Any) -> dict[str, list[Any]]:
+    return {"model": model.variables, "optimizer": model.optimizer.variables}
+
+
+def _name(variable: Any) -> str:
+    path = re.sub(r"_\d+(?=[/_]|$)", "", variable.path)
+    return f"{path} {tuple(variable.shape)} {keras.backend.standardize_dtype(variable.dtype)}"

@@ -1,0 +1,118 @@
+"""Everything that a training consists of at one moment: what a checkpoint holds, and how it comes back."""
+
+import json
+from dataclasses import dataclass
+from typing import Any
+
+import keras
+import numpy as np
+
+from kerasbalance.backend import random_state
+from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.errors import CheckpointError, explain
+from kerasbalance.mining.callback import ScheduledMining
+from kerasbalance.training import model_state
+from kerasbalance.training.callback_state import CallbackStates
+from kerasbalance.training.checkpoint import Arrays, Checkpoint, prefixed, under
+from kerasbalance.training.epochs import WindowCallbacks
+
+
+@dataclass
+class RunState:
+    """The parts of a run whose state is saved together.
+
+    Args:
+        model: the model in training.
+        dataset: its dataset.
+        miners: the mining callbacks, in the caller's order.
+        callbacks: the list that `model.fit` is given; it counts the iterations and holds the history.
+        states: the states of the user's callbacks.
+        stopped: whether a callback has ended the training.
+    """
+
+    model: Any
+    dataset: IndexedDataset
+    miners: list[ScheduledMining]
+    callbacks: WindowCallbacks
+    states: CallbackStates
+    stopped: bool = False
+
+    def capture(self) -> tuple[Arrays, dict[str, Any]]:
+        """Return the arrays and the JSON object of a checkpoint."""
+        callback_arrays, plain = self.states.capture()
+        arrays = {
+            **model_state.capture(self.model),
+            **prefixed("metrics", {str(i): array for i, array in enumerate(self.callbacks.metrics)}),
+            **prefixed("random", random_state.get_state()),
+            **prefixed("dataset", self.dataset.state()),
+            **prefixed("callbacks", callback_arrays),
+        }
+        for number, miner in enumerate(self.miners):
+            arrays |= prefixed(f"mining/{number}", miner.state())
+        return arrays, {
+            "iteration": self.callbacks.iteration,
+            "stopped": self.stopped,
+            "epochs": self.callbacks.history.epoch,
+            "history": self.callbacks.history.history,
+            "callbacks": plain,
+            "names": model_state.names(self.model),
+            "settings": self.settings(),
+            "versions": {"keras": keras.__version__, "numpy": np.__version__},
+        }
+
+    def restore(self, checkpoint: Checkpoint) -> None:
+        """Bring back all but what `on_train_begin` of the callbacks would reset again."""
+        info, arrays = checkpoint.info, checkpoint.arrays
+        model_state.restore(self.model, arrays, info["names"])
+        self.dataset.load_state(under("dataset", arrays))
+        for number, miner in enumerate(self.miners[: info["settings"]["mining callbacks"]]):
+            miner.load_state(under(f"mining/{number}", arrays))
+        self.callbacks.iteration = info["iteration"]
+        self._restore_history(checkpoint)
+        metrics = under("metrics", arrays)
+        self.callbacks.metrics = [metrics[str(i)] for i in range(len(metrics))]
+        if metrics and len(metrics) != len(self.model.metrics_variables):
+            model_state.build_metrics(self.model, self.dataset, info["iteration"])
+        self.stopped = info["stopped"]
+        random_state.set_state(under("random", arrays))
+
+    def restore_callbacks(self, checkpoint: Checkpoint) -> None:
+        """Bring back what the callbacks know; call it after their `on_train_begin`."""
+        self.states.restore(under("callbacks", checkpoint.arrays), checkpoint.info["callbacks"])
+        self._restore_history(checkpoint)
+
+    def settings(self) -> dict[str, Any]:
+        """Return what must be the same for a resumed run to be the same run."""
+        return {
+            "backend": keras.config.backend(),
+            "batch_size": int(self.dataset.batch_size),
+            "steps_per_epoch": len(self.dataset),
+            "seed": int(self.dataset.seed),
+            "slices": len(self.dataset.source),
+            "mining callbacks": len(self.miners),
+        }
+
+    def check(self, checkpoint: Checkpoint) -> None:
+        """Refuse a checkpoint of another run, with a CheckpointError."""
+        mine, saved = self.settings(), checkpoint.info["settings"]
+        if self._added_later(saved["mining callbacks"], checkpoint.info["iteration"]):
+            mine["mining callbacks"] = saved["mining callbacks"]
+        differing = {key: [mine[key], saved.get(key)] for key in mine if mine[key] != saved.get(key)}
+        if differing or checkpoint.info["iteration"] > self.callbacks.total:
+            raise CheckpointError(
+                explain(
+                    f"iterations={self.callbacks.total}, and settings [given, saved] {json.dumps(differing)}",
+                    f"at least {checkpoint.info['iteration']} iterations, and the settings that were saved",
+                    "call fit as in the run that is resumed, or start another in a new run_dir",
+                )
+            )
+
+    def _added_later(self, saved: int, iteration: int) -> bool:
+        """Say whether the mining callbacks beyond those saved all begin at or after an iteration."""
+        due = [miner.next_iteration() for miner in self.miners[saved:]]
+        return saved <= len(self.miners) and all(at is not None and at >= iteration for at in due)
+
+    def _restore_history(self, checkpoint: Checkpoint) -> None:
+        history = self.callbacks.history
+        history.epoch = list(checkpoint.info["epochs"])
+        history.history = {key: list(values) for key, values in checkpoint.info["history"].items()}
