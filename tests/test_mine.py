@@ -110,7 +110,32 @@ def test_reasons_are_told_apart(liver):
         planted = wrong(mask, number, kind, spleen)
         tissue = suspects.measure_tissue(hu, planted)
         found[kind] = suspects.find_signs(number, planted, mask[number], tissue)[0].reason
-    assert found == {"empty": "jump", "two empty": "prediction", "everything": "hu"}
+    assert found == {"empty": "jump", "two empty": "prediction", "everything": "jump"}
+
+
+def test_a_lesion_that_the_model_misses_is_no_reason_to_suspect_its_mask(liver):
+    hu, mask, _ = liver
+    number = middle(mask)
+    rows, columns = np.argwhere(mask[number]).mean(axis=0).astype(int)
+    lesion = np.zeros_like(mask)
+    lesion[number - 2 : number + 3, rows - 8 : rows + 8, columns - 8 : columns + 8] = True
+    tissue = suspects.measure_tissue(np.where(lesion, np.int16(-20), hu), mask)
+    assert list(suspects._tissue_signs(number, tissue))  # the HU do deviate
+    for place in range(number - 2, number + 3):
+        assert suspects.find_signs(place, mask, mask[place] & ~lesion[place], tissue) == ()
+
+
+def test_deviating_hu_support_a_jump_too_small_to_count_alone_and_are_named_last(liver):
+    _, mask, _ = liver
+    number = middle(mask)
+    planted = mask.copy()
+    planted[number] = np.roll(mask[number], 4, axis=1)
+    calm = suspects.Tissue(np.full(len(mask), 100.0), np.full(len(mask), 20.0))
+    assert suspects.find_signs(number, planted, planted[number], calm) == ()
+    odd = suspects.Tissue(calm.median.copy(), calm.iqr)
+    odd.median[number] = 0.0
+    signs = suspects.find_signs(number, planted, planted[number], odd)
+    assert [sign.reason for sign in signs] == ["jump", "hu"]
 
 
 def test_a_lone_slice_has_no_signs():

@@ -1,8 +1,8 @@
 """Hard slices whose mask looks wrong: a list to look at, never a verdict.
 
-A slice is hard because the model errs on it or because its mask does. Four signs speak for the mask, each for one
-organ of one slice. The numbers were set on the phantom with errors planted into its masks and hold for slices up
-to about 10 mm apart.
+A slice is hard because the model errs on it or because its mask is wrong. Three signs are evidence against the mask,
+each for one organ of one slice. The numbers were set on the phantom with errors planted into its masks and hold for
+slices up to about 10 mm apart.
 
 - `jump`: the masks of both neighbours agree with each other better than either does with this slice's. Anatomy
   changes steadily, so a slice should lie between its neighbours. A mask that is missing on one slice is the
@@ -10,8 +10,11 @@ to about 10 mm apart.
 - `prediction`: the model's prediction on this slice agrees with the neighbours' masks, and this slice's mask does
   not. Finds what `jump` cannot: an error on the first or last slices of an organ, or on two slices in a row.
 - `isolated`: a mask where neither the neighbours nor the prediction show the organ.
-- `hu`: the median HU inside the mask lies far from that of the case's other slices, or the HU spread much wider
-  than theirs: the mask covers another tissue.
+
+Hounsfield units alone are no evidence: a lesion inside an organ has another median and another spread than the rest
+of the organ, and its mask is right. Where the median HU inside the mask lies far from that of the case's other slices,
+or the HU spread much wider than theirs, `jump` and `prediction` count from half of their thresholds on, and the HU
+are named beside them.
 
 Not found: errors that many slices in a row share (ingest checks whole cases, see `organ_check`), a shift of a
 pixel or two, and errors on slices that the model did not find hard.
@@ -20,7 +23,7 @@ pixel or two, and errors on slices that the model did not find hard.
 import csv
 import io
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -34,6 +37,8 @@ JUMP = 0.15
 """By how much the neighbours' Dice with each other exceeds that with the slice between them."""
 AGREEMENT = 0.35
 """By how much the prediction's Dice with the neighbours' masks exceeds that of the slice's own mask."""
+HU_SUPPORT = 0.5
+"""The share of their thresholds from which `jump` and `prediction` count where the HU deviate as well."""
 HU_SHIFT, HU_DEVIATIONS = 30.0, 5.0
 """HU between a slice's median and the case's; at least so many robust deviations of the case's slices as well."""
 SPREAD_FACTOR = 2.0
@@ -52,10 +57,10 @@ class Suspect:
         case: the case's key.
         slice: place in the case, from 0, as in `slices.csv`.
         organ: whose mask it is.
-        reason: the strongest sign: "jump", "prediction", "isolated" or "hu".
-        score: how far beyond the sign's threshold, 1 at the threshold; the list is sorted by it.
+        reason: the strongest evidence: "jump", "prediction" or "isolated".
+        score: how far beyond the evidence's threshold, 1 at the threshold; the list is sorted by it.
         pixels: size of the mask.
-        text: one sentence for a person.
+        text: all the evidence in words, deviating HU last.
     """
 
     case: str
@@ -118,19 +123,26 @@ def find_signs(number: int, mask: Mask, predicted: Mask, tissue: Tissue) -> tupl
         tissue: of the whole case.
 
     Returns:
-        The signs found, the strongest first.
+        The signs found, the strongest first and those of the HU last; nothing where only the HU deviate.
     """
-    signs = [*_shape_signs(number, mask, predicted), *_tissue_signs(number, tissue)]
-    return tuple(sorted(signs, key=lambda sign: -sign.score))
+    deviating = sorted(_tissue_signs(number, tissue), key=lambda sign: -sign.score)
+    least = HU_SUPPORT if deviating else 1.0
+    shapes = [
+        replace(sign, score=sign.score / least)
+        for sign in _shape_signs(number, mask, predicted)
+        if sign.score >= least
+    ]
+    return (*sorted(shapes, key=lambda sign: -sign.score), *deviating) if shapes else ()
 
 
 def _shape_signs(number: int, mask: Mask, predicted: Mask) -> Iterator[Sign]:
+    """Yield what the masks around and the prediction say, also where it lies under the threshold (score below 1)."""
     own = mask[number]
     neighbours = [mask[n] for n in (number - 1, number + 1) if 0 <= n < len(mask)]
     shown = [neighbour for neighbour in neighbours if neighbour.any()]
     if len(neighbours) == 2 and len(shown) == 2:
         around, alike = _dice(*shown), max(_dice(own, neighbour) for neighbour in shown)
-        if around - alike > JUMP:
+        if around > alike:
             text = f"Dice {around:.2f} between the neighbours, at most {alike:.2f} with them"
             yield Sign("jump", (around - alike) / JUMP, text)
     if not own.any() and not shown:
@@ -141,7 +153,7 @@ def _shape_signs(number: int, mask: Mask, predicted: Mask) -> Iterator[Sign]:
         return
     told = float(np.mean([_dice(predicted, neighbour) for neighbour in shown]))
     marked = float(np.mean([_dice(own, neighbour) for neighbour in shown]))
-    if told - marked > AGREEMENT:
+    if told > marked:
         text = f"the neighbours agree with the prediction (Dice {told:.2f}), not with the mask ({marked:.2f})"
         yield Sign("prediction", (told - marked) / AGREEMENT, text)
 
