@@ -34,7 +34,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """A folder of small cases with a manifest."""
-    from ingest_runner import make_small_cohort
+    from made.ingests import make_small_cohort
 
     return make_small_cohort(tmp_path_factory.mktemp("cohort"))
 
@@ -42,7 +42,7 @@ def cohort(tmp_path_factory):
 @pytest.fixture(scope="session")
 def undisturbed(cohort, tmp_path_factory):
     """Digest of the store that an undisturbed ingest makes, the seconds that its cases took, and its folder."""
-    from ingest_runner import run_undisturbed
+    from made.ingests import run_undisturbed
 
     return run_undisturbed(tmp_path_factory.mktemp("undisturbed"), cohort)
 

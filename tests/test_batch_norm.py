@@ -1,8 +1,8 @@
 import keras
 import numpy as np
 import pytest
-from backend_gradient import gradient
 from keras import ops
+from made.gradients import gradient
 
 from kerasbalance.models.normalization import FastBatchNormalization
 

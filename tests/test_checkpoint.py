@@ -11,12 +11,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from saver import content
+from made.endless_saver import content
 
 import kerasbalance as kb
 from kerasbalance.training.checkpoint import CheckpointFolder, prefixed, read_checkpoint, under
 
-SAVER = Path(__file__).with_name("saver.py")
+SAVER = Path(__file__).parent / "made" / "endless_saver.py"
 
 
 @pytest.fixture

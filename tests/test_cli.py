@@ -11,8 +11,10 @@ import sys
 import click
 import pytest
 from click.testing import CliRunner
-from series_maker import make_series
-from store_maker import environment, invoke, made_pair, made_store, make_cohort, run_cli, write_nifti
+from made.cases import made_pair, make_cohort, write_nifti
+from made.commands import environment, invoke, run_cli
+from made.series import make_series
+from made.stores import made_store
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.store import SliceStore

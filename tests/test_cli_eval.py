@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from click.testing import CliRunner
-from masks_made import (
+from made.masks import (
     contour_points,
     made_grid,
     made_labels,
@@ -18,8 +18,8 @@ from masks_made import (
     save,
     save_nifti,
 )
+from made.series import make_series
 from PIL import Image
-from series_maker import make_series
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.volume.geometry import Grid

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from tiny import Received, tagged_source
+from made.training import Received, tagged_source
 
 import kerasbalance as kb
 

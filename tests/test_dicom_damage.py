@@ -9,6 +9,7 @@ from contextlib import contextmanager
 
 import numpy as np
 import pytest
+from made.series import make_series, read, refusal, rle_frame, set_rle
 from pydicom.encaps import encapsulate, get_frame
 from pydicom.uid import (
     ExplicitVRBigEndian,
@@ -16,13 +17,6 @@ from pydicom.uid import (
     JPEG2000Lossless,
     JPEGLSLossless,
     RLELossless,
-)
-from series_maker import (
-    make_series,
-    read,
-    refusal,
-    rle_frame,
-    set_rle,
 )
 
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder

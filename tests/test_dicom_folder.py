@@ -7,8 +7,8 @@ import struct
 import numpy as np
 import pydicom
 import pytest
+from made.series import PATIENT, make_enhanced, make_series, read, refusal, set_text
 from pydicom.uid import RLELossless
-from series_maker import PATIENT, make_enhanced, make_series, read, refusal, set_text
 
 from kerasbalance.data.dicom import files as files_module
 from kerasbalance.data.dicom import scan_folder

@@ -2,9 +2,9 @@
 
 import numpy as np
 import pytest
+from made.series import make_enhanced, make_series, read, refusal, set_text
 from pydicom.dataset import Dataset
 from pydicom.uid import ImplicitVRLittleEndian, LegacyConvertedEnhancedCTImageStorage, RLELossless
-from series_maker import make_enhanced, make_series, read, refusal, set_text
 
 
 @pytest.mark.parametrize("syntax", ["1.2.840.10008.1.2.1", ImplicitVRLittleEndian, RLELossless])

@@ -5,8 +5,8 @@ import time
 import numpy as np
 import pydicom
 import pytest
+from made.series import make_enhanced, make_series
 from pydicom.uid import ExplicitVRBigEndian, ExplicitVRLittleEndian, ImplicitVRLittleEndian, RLELossless
-from series_maker import make_enhanced, make_series
 
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.dicom.checks import RELAXATIONS

@@ -4,7 +4,7 @@ import os
 
 import numpy as np
 import pytest
-from series_maker import PATIENT, make_series, read, refusal, rewrite
+from made.series import PATIENT, make_series, read, refusal, rewrite
 
 from kerasbalance.data.dicom import choose_series, fingerprint, read_volume, scan_folder
 

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from made.series import SERIES, lut_item, make_series, read, refusal, rewrite, set_text
 from pydicom.uid import (
     ImplicitVRLittleEndian,
     MRImageStorage,
@@ -9,7 +10,6 @@ from pydicom.uid import (
     SecondaryCaptureImageStorage,
     SegmentationStorage,
 )
-from series_maker import SERIES, lut_item, make_series, read, refusal, rewrite, set_text
 
 from kerasbalance.data.dicom import choose_series, scan_folder
 from kerasbalance.data.dicom.checks import RELAXATIONS, check_allow

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from made.series import make_enhanced, make_series, random_values, read, refusal, rewrite, rle_frame, set_rle
 from pydicom.data import get_testdata_file
 from pydicom.pixels import get_decoder
 from pydicom.uid import (
@@ -17,7 +18,6 @@ from pydicom.uid import (
     JPEGLSLossless,
     RLELossless,
 )
-from series_maker import make_enhanced, make_series, random_values, read, refusal, rewrite, rle_frame, set_rle
 
 from kerasbalance.data.dicom import checks, scan_folder
 from kerasbalance.data.dicom.codestream import coded_plane, unpack_rle

@@ -12,8 +12,8 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from made.series import FRAME, PATIENT, SERIES, STUDY, make_enhanced, make_series, read, set_text
 from pydicom.uid import UID
-from series_maker import FRAME, PATIENT, SERIES, STUDY, make_enhanced, make_series, read, set_text
 
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.errors import DataError

@@ -11,7 +11,8 @@ import time
 
 import numpy as np
 import pytest
-from ingest_runner import (
+from made.commands import environment, run_cli
+from made.ingests import (
     CASES,
     LARGE,
     assert_sound,
@@ -23,12 +24,7 @@ from ingest_runner import (
     wait_for,
     wait_until_gone,
 )
-from store_maker import (
-    digest,
-    environment,
-    run_cli,
-    take,
-)
+from made.stores import digest, take
 
 from kerasbalance.data.ingest.layouts import find_cases
 from kerasbalance.data.store import SliceStore, Store, verify_store

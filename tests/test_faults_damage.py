@@ -5,13 +5,9 @@ import shutil
 
 import numpy as np
 import pytest
-from ingest_runner import LARGE
-from store_maker import (
-    digest,
-    invoke,
-    key_file,
-    made_store,
-)
+from made.commands import invoke
+from made.ingests import LARGE
+from made.stores import digest, key_file, made_store
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore, Store, verify_store

@@ -5,11 +5,9 @@ import resource
 import time
 
 import pytest
-from ingest_runner import CASES, cli
-from store_maker import (
-    digest,
-    run_cli,
-)
+from made.commands import run_cli
+from made.ingests import CASES, cli
+from made.stores import digest
 
 from kerasbalance.data.store import SliceStore, Store, verify_store
 

@@ -13,10 +13,7 @@ import nibabel
 import numpy as np
 import psutil
 import pydicom
-from ingest_runner import (
-    cli,
-    family,
-)
+from made.ingests import cli, family
 from pydicom.dataset import Dataset, FileMetaDataset
 from pydicom.encaps import encapsulate
 from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless

@@ -6,7 +6,7 @@ import shutil
 from itertools import count
 
 import pytest
-from store_maker import digest, made_arrays, made_facts, made_store, open_store
+from made.stores import digest, made_arrays, made_facts, made_store, open_store
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import (

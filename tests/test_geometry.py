@@ -3,7 +3,7 @@ import hypothesis.strategies as st
 import nibabel
 import numpy as np
 import pytest
-from masks_made import made_grid, reoriented, rotation
+from made.masks import made_grid, reoriented, rotation
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.volume.geometry import Grid, matching_slices, resample_nearest, to_canonical

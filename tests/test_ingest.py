@@ -6,16 +6,8 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from store_maker import (
-    LIVER,
-    digest,
-    made_pair,
-    make_cohort,
-    open_store,
-    statuses,
-    take,
-    write_nifti,
-)
+from made.cases import LIVER, made_pair, make_cohort, write_nifti
+from made.stores import digest, open_store, statuses, take
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest import case

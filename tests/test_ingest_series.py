@@ -8,8 +8,9 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
-from series_maker import make_series
-from store_maker import LIVER, LPS_TO_RAS, digest, statuses, take
+from made.cases import LIVER, LPS_TO_RAS
+from made.series import make_series
+from made.stores import digest, statuses, take
 
 from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
 from kerasbalance.data.store import SliceStore, Store, verify_store

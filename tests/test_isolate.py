@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from store_maker import environment
+from made.commands import environment
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest.isolate import Limits, run_isolated, signals_held

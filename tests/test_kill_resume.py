@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-TARGET = Path(__file__).with_name("kill_target.py")
+TARGET = Path(__file__).parent / "made" / "killed_training.py"
 
 
 def end_state(folder, lives):

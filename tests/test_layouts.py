@@ -7,9 +7,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import pytest
+from made.cases import LIVER, made_pair, make_cohort, write_nifti
+from made.series import make_series
+from made.stores import statuses, take
 from PIL import Image
-from series_maker import make_series
-from store_maker import LIVER, made_pair, make_cohort, statuses, take, write_nifti
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest.layouts import find_cases, read_manifest

@@ -5,7 +5,7 @@ import threading
 import keras
 import numpy as np
 import pytest
-from tiny import Recorder, arrays, same, segmenter, training, variables
+from made.training import Recorder, arrays, same, segmenter, training, variables
 
 import kerasbalance as kb
 

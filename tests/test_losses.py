@@ -3,8 +3,8 @@ import itertools
 import keras
 import numpy as np
 import pytest
-from backend_gradient import gradient
 from keras import ops
+from made.gradients import gradient
 
 from kerasbalance.losses.dice import DiceLoss, dice_loss
 

@@ -7,7 +7,7 @@ import hypothesis.strategies as st
 import nibabel
 import numpy as np
 import pytest
-from masks_made import (
+from made.masks import (
     LPS_TO_RAS,
     REAL,
     codes,

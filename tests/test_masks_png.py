@@ -6,7 +6,7 @@ import zlib
 import numpy as np
 import PIL.Image
 import pytest
-from masks_made import NAMES, REAL, codes, made_grid, made_labels, made_volume, real_volume, refusal
+from made.masks import NAMES, REAL, codes, made_grid, made_labels, made_volume, real_volume, refusal
 
 from kerasbalance.data.ingest.organ_check import hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, parse_rule

@@ -5,7 +5,7 @@ import tracemalloc
 import numpy as np
 import pydicom
 import pytest
-from masks_made import (
+from made.masks import (
     codes,
     contour_points,
     made_grid,

@@ -7,7 +7,7 @@ import highdicom
 import numpy as np
 import pydicom
 import pytest
-from masks_made import (
+from made.masks import (
     REAL,
     codes,
     made_grid,

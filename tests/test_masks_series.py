@@ -1,6 +1,6 @@
 import numpy as np
 import pytest
-from masks_made import FRAME, codes, made_grid, made_labels, made_volume, refusal, save, source_images
+from made.masks import FRAME, codes, made_grid, made_labels, made_volume, refusal, save, source_images
 from pydicom.uid import RLELossless
 
 from kerasbalance.data.labels import OrganRule, parse_rule

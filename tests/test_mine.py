@@ -4,10 +4,10 @@ import csv
 import hashlib
 import json
 
-import made_runs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made import runs
 
 pytest.importorskip("matplotlib")
 
@@ -35,10 +35,10 @@ def files(folder):
 
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    stacks = [made_runs.made_stack(seed) for seed in range(8)]
+    stacks = [runs.made_stack(seed) for seed in range(8)]
     for _, mask in stacks:
         mask[PLANTED] = False
-    return made_runs.made_run(tmp_path_factory.mktemp("mine"), stacks, rule="lowest:0.4")
+    return runs.made_run(tmp_path_factory.mktemp("mine"), stacks, rule="lowest:0.4")
 
 
 @pytest.fixture(scope="module")
@@ -177,13 +177,13 @@ def test_the_tables_read_back(run, mined, tmp_path):
     assert [(row["case"], int(row["slice"])) for row in rows] == [
         (one.case, one.slice) for one in mined.suspects
     ]
-    assert {row["organ"] for row in rows} == {made_runs.ORGAN}
+    assert {row["organ"] for row in rows} == {runs.ORGAN}
 
 
 def test_the_gallery_escapes_names_and_hides_keys(run, mined, tmp_path):
     write_mined(tmp_path, run, mined)
     page = (tmp_path / "gallery.html").read_text()
-    assert made_runs.ORGAN not in page
+    assert runs.ORGAN not in page
     assert not [row for row in run.rows if row.case in page or row.patient in page]
     assert "Suspected label errors" in page
 

@@ -1,7 +1,7 @@
 import keras
 import numpy as np
 import pytest
-from tiny import Recorder, arrays, same, segmenter, training, variables
+from made.training import Recorder, arrays, same, segmenter, training, variables
 
 import kerasbalance as kb
 

@@ -4,7 +4,7 @@ import itertools
 import nibabel
 import numpy as np
 import pytest
-from masks_made import LPS_TO_RAS, REAL, made_grid, made_volume, reoriented, rotation, save_nifti
+from made.masks import LPS_TO_RAS, REAL, made_grid, made_volume, reoriented, rotation, save_nifti
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.nifti.ct import read_ct, source_digest

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import importlib.util
 import os
 import shutil
 import subprocess
@@ -83,6 +84,15 @@ def test_the_core_imports_keras_and_numpy_only_at_module_level():
 def test_nothing_imports_the_folders_under_their_bare_names():
     for _, path in modules():
         assert not {name.split(".")[0] for name in imported(path)} & {"cli", "data"}, path
+
+
+def test_every_module_that_a_test_imports_at_its_head_can_be_found():
+    for path in [*Path(__file__).parent.glob("*.py"), *Path(__file__).parent.glob("made/*.py")]:
+        for node in ast.parse(path.read_text()).body:
+            names = [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+            names += [node.module] if isinstance(node, ast.ImportFrom) else []
+            missing = [name for name in names if importlib.util.find_spec(name) is None]
+            assert not missing, f"{path.name} imports {missing}"
 
 
 def build(call, target):

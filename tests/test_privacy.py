@@ -12,10 +12,12 @@ import nibabel
 import numpy as np
 import pydicom
 import pytest
+from made.cases import make_cohort
+from made.commands import invoke
+from made.stores import key_file
 from pydicom.datadict import DicomDictionary
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
-from store_maker import invoke, key_file, make_cohort
 
 from kerasbalance.data.phantom import write_phantom
 

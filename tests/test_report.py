@@ -8,10 +8,10 @@ import re
 import shutil
 import sys
 
-import made_runs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made import runs
 from PIL import Image
 
 pytest.importorskip("matplotlib")
@@ -34,8 +34,8 @@ DATA = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory):
     folder = tmp_path_factory.mktemp("canary-folder")
-    note = Note("HU_SPREAD", f"{made_runs.ORGAN}: wide <i>", loud=True)
-    return made_runs.made_run(folder, [made_runs.made_stack(seed) for seed in range(8)], notes=(note,))
+    note = Note("HU_SPREAD", f"{runs.ORGAN}: wide <i>", loud=True)
+    return runs.made_run(folder, [runs.made_stack(seed) for seed in range(8)], notes=(note,))
 
 
 @pytest.fixture(scope="module")
@@ -81,8 +81,8 @@ def test_the_page_gives_mean_and_sd_of_the_case_table(page, finished):
 
 
 def test_names_and_notes_are_escaped(page):
-    assert made_runs.ORGAN not in page
-    assert html.escape(made_runs.ORGAN) in page
+    assert runs.ORGAN not in page
+    assert html.escape(runs.ORGAN) in page
     assert "wide &lt;i&gt;" in page
 
 

@@ -6,8 +6,8 @@ import re
 import shutil
 import subprocess
 
-import made_runs
 import pytest
+from made import runs
 
 pytest.importorskip("matplotlib")
 
@@ -40,7 +40,7 @@ FRAME = """<!doctype html><body>
 @pytest.fixture(scope="module")
 def page(tmp_path_factory):
     folder = tmp_path_factory.mktemp("browser")
-    run = made_runs.made_run(folder, [made_runs.made_stack(seed) for seed in range(8)])
+    run = runs.made_run(folder, [runs.made_stack(seed) for seed in range(8)])
     path = folder / "probe.html"
     path.write_text(write_report(run).read_text().replace("</body>", PROBE))
     return path

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from keras import ops
-from tiny import arrays, same, segmenter, variables
+from made.training import arrays, same, segmenter, variables
 
 import kerasbalance as kb
 from kerasbalance.backend import random_state

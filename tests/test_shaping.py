@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from masks_made import made_grid
+from made.masks import made_grid
 from scipy.ndimage import map_coordinates
 
 from kerasbalance.data.volume.geometry import Grid

@@ -7,7 +7,7 @@ import keras
 import numpy as np
 import pytest
 from keras import ops
-from tiny import Received, tagged_source
+from made.training import Received, tagged_source
 
 import kerasbalance as kb
 from kerasbalance.mining.result import MiningResult

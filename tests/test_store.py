@@ -9,7 +9,8 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from store_maker import add_case, environment, key_file, made_arrays, made_facts, made_store, open_store
+from made.commands import environment
+from made.stores import add_case, key_file, made_arrays, made_facts, made_store, open_store
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import Pseudonyms, Rejection, SliceStore, Store, read_rejections, verify_store
@@ -245,7 +246,7 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
 def test_the_lock_of_a_dead_process_frees_itself(tmp_path):
     store, _ = open_store(tmp_path)
     code = (
-        "import os, sys; from store_maker import open_store; from pathlib import Path\n"
+        "import os, sys; from made.stores import open_store; from pathlib import Path\n"
         "with open_store(Path(sys.argv[1]))[0].writing(): os.kill(os.getpid(), 9)"
     )
     child = subprocess.run(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from store_maker import add_case, made_arrays, made_facts, made_store, open_store
+from made.stores import add_case, made_arrays, made_facts, made_store, open_store
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore

@@ -1,4 +1,4 @@
-from store_maker import made_facts
+from made.stores import made_facts
 
 from kerasbalance.data.errors import Note
 from kerasbalance.data.store.summary import summarise

@@ -2,10 +2,10 @@
 
 import dataclasses
 
-import made_runs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made import runs
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
@@ -17,14 +17,14 @@ from kerasbalance.experiments.runs.train import Run
 from kerasbalance.training.checkpoint import CheckpointFolder
 
 OPTIONS = TrainOptions(
-    organs=(made_runs.ORGAN,), model="made_runs:tiny_model", iterations=20, batch_size=8, learning_rate=0.5
+    organs=(runs.ORGAN,), model="made.runs:tiny_model", iterations=20, batch_size=8, learning_rate=0.5
 )
 
 
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("strategies")
-    made_runs.made_store(folder / "store", [made_runs.made_stack(seed) for seed in range(8)])
+    runs.store_of_stacks(folder / "store", [runs.made_stack(seed) for seed in range(8)])
     return folder / "store"
 
 
@@ -113,13 +113,13 @@ def test_the_report_says_what_became_of_the_scores(store, tmp_path, strategy, wo
 
 
 def test_strategies_of_one_seed_test_on_the_same_cases_whatever_the_seed(store, tmp_path):
-    runs = [
+    trained = [
         Run.create(store, tmp_path / str(seed), dataclasses.replace(OPTIONS, seed=seed), test_seed=7)
         for seed in range(3)
     ]
-    test = [{row.case for row in run.rows if row.part == "test"} for run in runs]
+    test = [{row.case for row in run.rows if row.part == "test"} for run in trained]
     assert test[0] == test[1] == test[2]
-    assert len({frozenset(row.case for row in run.rows if row.part == "A") for run in runs}) > 1
+    assert len({frozenset(row.case for row in run.rows if row.part == "A") for run in trained}) > 1
 
 
 def test_contradictions_are_refused(store, tmp_path):
@@ -127,7 +127,7 @@ def test_contradictions_are_refused(store, tmp_path):
         dataclasses.replace(OPTIONS, strategy="random", ratio=1.0)
     with pytest.raises(DataError, match="weighted with flips"):
         dataclasses.replace(OPTIONS, strategy="weighted", ratio=1.0, flips=("none", "horizontal"))
-    words = ["train", str(store), "--out", str(tmp_path / "r"), "--organ", made_runs.ORGAN]
+    words = ["train", str(store), "--out", str(tmp_path / "r"), "--organ", runs.ORGAN]
     result = CliRunner().invoke(main, [*words, "--no-mining", "--strategy", "random"])
     assert result.exit_code == 2
     assert "contradict" in result.output

@@ -9,10 +9,10 @@ import sys
 import time
 from types import SimpleNamespace
 
-import made_runs
 import numpy as np
 import pytest
 from click.testing import CliRunner
+from made import runs
 
 from kerasbalance.cli.main import main
 from kerasbalance.evaluation.paired import PairedDifference
@@ -24,7 +24,7 @@ from kerasbalance.experiments.studies.results import ArmScores, Difference, Grou
 from kerasbalance.experiments.studies.verdict import describe, headline, sentences
 
 ARMS = ("0.5", "mined", "random")
-WORDS = ["--organs", "liver", "--models", "made_runs:tiny_model", "--seeds", "2", "--iterations", "20",
+WORDS = ["--organs", "liver", "--models", "made.runs:tiny_model", "--seeds", "2", "--iterations", "20",
          "--batch-size", "8", "--learning-rate", "0.5", "--arms", ",".join(ARMS)]  # fmt: skip
 TABLES = ("runs.csv", "cases.csv", "arms.csv", "differences.csv", "results.json", "study.md")
 
@@ -39,9 +39,7 @@ def call(*words):
 @pytest.fixture(scope="module")
 def store(tmp_path_factory):
     folder = tmp_path_factory.mktemp("study")
-    made_runs.made_store(
-        folder / "store", [made_runs.made_stack(seed) for seed in range(10)], organs=("liver",)
-    )
+    runs.store_of_stacks(folder / "store", [runs.made_stack(seed) for seed in range(10)], organs=("liver",))
     return folder / "store"
 
 

@@ -4,9 +4,9 @@ import keras
 import numpy as np
 
 from kerasbalance.data.ingest.organ_check import hu_spread
-from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store
-from kerasbalance.data.store.files import write_aside
-from kerasbalance.data.store.sealed_case import CaseArrays, build_case
+from kerasbalance.data.store import Pseudonyms, SliceStore, Store
+from kerasbalance.data.store.sealed_case import CaseArrays
+from made.stores import add_case, made_facts
 
 ORGAN = 'liver <b>& "co'
 SPACING = (4.0, 6.0, 6.0)
@@ -26,36 +26,28 @@ def made_stack(seed=0, slices=14, size=32):
     return np.rint(hu + rng.normal(0, 8, hu.shape)).astype(np.int16), mask
 
 
-def made_store(path, stacks, organs=(ORGAN,), notes=()):
+def store_of_stacks(path, stacks, organs=(ORGAN,), notes=()):
     """A store of `(hu, labels)` pairs, without a detour over files; the first case gets the notes."""
     pseudonyms = Pseudonyms(b"k" * 32, path.parent)
     store = Store.create(path, pseudonyms)
-    with store.writing() as writer:
-        for number, (hu, labels) in enumerate(stacks):
-            labels = labels.astype(np.uint8)
-            facts = _facts(pseudonyms, number, hu, labels, organs, notes if number == 0 else ())
-            depth = SPACING[0] * np.arange(len(hu))
-            entry, content = build_case(facts, CaseArrays(hu, labels, depth))
-            writer.commit(entry, write_aside(store.aside, content))
+    for number, (hu, labels) in enumerate(stacks):
+        labels = labels.astype(np.uint8)
+        facts = _facts(pseudonyms, number, hu, labels, organs, notes if number == 0 else ())
+        add_case(store, facts, CaseArrays(hu, labels, SPACING[0] * np.arange(len(hu))))
     return SliceStore(path)
 
 
 def _facts(pseudonyms, number, hu, labels, organs, notes):
     spreads = hu_spread(hu, labels, organs)
-    return CaseFacts(
-        key=pseudonyms.of("series", str(number)),
+    return made_facts(
+        pseudonyms.of("series", str(number)),
+        hu.shape,
+        organs,
         patient=pseudonyms.patient(f"P{number + 1}"),
         patient_spelling=pseudonyms.of("spelling", str(number)),
-        slices=len(hu),
-        rows=hu.shape[1],
-        columns=hu.shape[2],
         spacing_mm=SPACING,
-        organs=organs,
         organ_hu=tuple((s.q1, s.median, s.q3) if s.voxels else () for s in spreads),
         hu_percentiles=tuple(np.percentile(hu, (0.5, 50, 99.5)).tolist()),
-        source_kind="nifti",
-        mask_kind="nifti",
-        tags={},
         notes=tuple(notes),
         source_digest=f"{number:064x}",
         reader_version="0",
@@ -78,8 +70,8 @@ def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **opti
     from kerasbalance.experiments.runs.options import TrainOptions
     from kerasbalance.experiments.runs.train import Run
 
-    made_store(folder / "store", stacks, organs, notes)
-    settings = {"model": "made_runs:tiny_model", "batch_size": 8, "learning_rate": 0.5, **options}
+    store_of_stacks(folder / "store", stacks, organs, notes)
+    settings = {"model": "made.runs:tiny_model", "batch_size": 8, "learning_rate": 0.5, **options}
     chosen = TrainOptions(organs=organs, iterations=iterations, **settings)
     Run.create(folder / "store", folder / "run", chosen).train()
     run = Run.open(folder / "run")

@@ -2,7 +2,7 @@
 
 One process imports Keras once and forks a child for each life, since importing costs more than training. A
 child either ends the run and writes its end state, or is killed.
-Usage: kill_target.py FOLDER LIVES, where LIVES is a JSON list such as ["step 7", "mining 1", "save 30", 0.4].
+Usage: killed_training.py FOLDER LIVES, where LIVES is a JSON list such as ["step 7", "mining 1", "save 30", 0.4].
 """
 
 import builtins
@@ -15,9 +15,9 @@ from pathlib import Path
 
 import keras
 import numpy as np
-import tiny
 
 import kerasbalance as kb
+from made.training import arrays, training, variables
 
 TOTAL, MINED_AT = 23, [4, 12]
 
@@ -68,7 +68,7 @@ def arm(moment, mining, callbacks):
 def live(folder, moment):
     """One life: train from the newest checkpoint, or from the start if there is none."""
     resume = any((folder / "run" / "checkpoint").glob("[0-9]*"))
-    model, dataset, mining = tiny.training(iterations=MINED_AT)
+    model, dataset, mining = training(iterations=MINED_AT)
     if resume:
         keras.utils.set_random_seed(os.getpid())
     callbacks = [mining, keras.callbacks.EarlyStopping(monitor="loss", patience=50)]
@@ -82,10 +82,10 @@ def live(folder, moment):
         run_dir=folder / "run",
         resume=resume,
         checkpoint_s=0,
-        validation_data=tiny.arrays(4, seed=9),
+        validation_data=arrays(4, seed=9),
         verbose=0,
     )
-    state = [*tiny.variables(model), *dataset.state().values(), *mining.state().values()]
+    state = [*variables(model), *dataset.state().values(), *mining.state().values()]
     np.savez(folder / "end.npz", *map(np.asarray, state), history=np.array(json.dumps(history.history)))
 
 

@@ -14,12 +14,12 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.masks import read_mask
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.volume import Identity, Volume
+from made.cases import LPS_TO_RAS
 
-REAL = Path(__file__).parents[1] / "../shared/real"
+REAL = Path(__file__).parents[2] / "../shared/real"
 SHAPE = (6, 40, 48)
 FRAME = "1.2.826.0.1.3680043.10.1"
 NAMES = ("file_7", "file_10", "file_1", "file_2", "file_9", "file_3")
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
 
 
 def made_grid(shape=SHAPE, *, spacing=(3.0, 1.5, 1.0), turn=None, origin=(-20.0, -30.0, 100.0)):

@@ -1,69 +1,19 @@
-"""Makes cohorts of small CT with masks as NIfTI, cases without any source, and runs the command line."""
+"""Stores of cases that were never read from anywhere, and ingests into stores."""
 
-import contextlib
-import csv
-import os
-import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
 
-import nibabel
 import numpy as np
-from click.testing import CliRunner, Result
 
-from kerasbalance.cli.main import main as cli
 from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
 from kerasbalance.data.ingest.ingest import Outcome, ingest
-from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.store import CaseFacts, Entry, Pseudonyms, SliceStore, Store
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.sealed_case import CaseArrays, build_case
+from made import commands  # noqa: F401  # lets worker processes import this checkout
 
-ROOT = Path(__file__).parents[1]
-
-# Worker processes look for the package anew, from whatever folder a test is in.
-os.environ["PYTHONPATH"] = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-
-LIVER = (OrganRule("liver", (1,)),)
 SECRET = bytes(range(32))
-LPS_TO_RAS = np.diag([-1.0, -1.0, 1.0, 1.0])
-
-
-def made_pair(seed: int, *, slices: int = 5, size: int = 24) -> tuple[np.ndarray, np.ndarray]:
-    """HU and labels `(slices, rows, columns)`: air, noise, a liver of 60 HU, and a spleen."""
-    rng = np.random.default_rng(seed)
-    hu = rng.integers(-1024, 1500, (slices, size, size)).astype(np.int16)
-    labels = np.zeros(hu.shape, np.uint8)
-    labels[1:-1, 3 : 9 + seed % 5, 4:10] = 1
-    labels[2:, size - 7 : size - 2, 2:8] = 2
-    hu[labels > 0] = 60 + rng.integers(-15, 15, int((labels > 0).sum()))
-    return hu, labels
-
-
-def write_nifti(path: Path, volume: np.ndarray, spacing_mm=(3.0, 0.8, 0.8)) -> Path:
-    """Write `(slices, rows, columns)`, canonical (columns to the left, rows to the back)."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    affine = LPS_TO_RAS @ np.diag([*spacing_mm[::-1], 1.0])
-    nibabel.save(nibabel.Nifti1Image(np.ascontiguousarray(volume.transpose(2, 1, 0)), affine), path)
-    return path
-
-
-def make_cohort(folder: Path, cases: int = 4, **shape: int) -> list[CaseRequest]:
-    """Write cases as NIfTI, with a manifest, and name them as requests."""
-    requests = []
-    folder.mkdir(parents=True, exist_ok=True)
-    with (folder / "cases.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerow(["ct", "mask", "patient", "labels"])
-        for n in range(cases):
-            hu, labels = made_pair(n, **shape)
-            ct = write_nifti(folder / f"ct{n:03d}.nii", hu)
-            mask = write_nifti(folder / f"mask{n:03d}.nii", labels)
-            rows.writerow([ct.name, mask.name, f"P{n}", "liver=1;spleen=2"])
-            rules = (OrganRule("liver", (1,)), OrganRule("spleen", (2,)))
-            requests.append(CaseRequest(ct, mask, rules, f"P{n}", where=f"case {n + 1} of {cases}"))
-    return requests
 
 
 def key_file(folder: Path) -> Path:
@@ -136,37 +86,6 @@ def made_store(folder: Path, cases: int = 3, shape=(4, 16, 12), organs=("liver",
 def digest(folder: Path) -> str:
     """Digest of the store at `folder / "store"`."""
     return SliceStore(folder / "store").digest
-
-
-def environment(folder: Path) -> dict[str, str]:
-    """Environment of a child process that imports this checkout and this file, and keeps its keys in `folder`."""
-    paths = os.pathsep.join([str(ROOT), str(Path(__file__).parent)])
-    return os.environ | {
-        "PYTHONPATH": paths,
-        "XDG_CONFIG_HOME": str(folder / "config"),
-        "PYTHONWARNINGS": "error",
-    }
-
-
-def run_cli(folder: Path, *words: object, **how) -> subprocess.CompletedProcess[str]:
-    """Run the command line in a process of its own."""
-    command = [sys.executable, "-m", "kerasbalance.cli", *map(os.fspath, map(_text, words))]
-    options = {"cwd": folder, "env": environment(folder), "timeout": 120, "capture_output": True}
-    return subprocess.run(command, check=False, encoding="utf-8", errors="surrogateescape", **(options | how))
-
-
-def invoke(folder: Path, *words: object) -> Result:
-    """Run the command line in this process, in a folder that also keeps its keys; nothing unforeseen may escape."""
-    with contextlib.chdir(folder):
-        result = CliRunner().invoke(
-            cli, [os.fspath(_text(word)) for word in words], env={"XDG_CONFIG_HOME": str(folder / "config")}
-        )
-    assert result.exception is None or isinstance(result.exception, SystemExit), result.exception
-    return result
-
-
-def _text(word: object) -> str | os.PathLike[str]:
-    return word if isinstance(word, os.PathLike) else str(word)
 
 
 def main(folder: str, source: str, jobs: str) -> None:

@@ -8,14 +8,16 @@ from pathlib import Path
 import numpy as np
 import psutil
 import pytest
-from store_maker import digest, environment, key_file, made_pair, make_cohort
 
 from kerasbalance.data.store import SliceStore, Store, verify_store
+from made.cases import made_pair, make_cohort
+from made.commands import environment
+from made.stores import digest, key_file
 
 CASES = 16
 SHAPE = {"slices": 4, "size": 48}
 LARGE = [pytest.mark.large, pytest.mark.timeout(7200)]
-DRIVER = Path(__file__).with_name("store_maker.py")
+DRIVER = Path(__file__).with_name("stores.py")
 
 
 def driver(folder, cohort, jobs=2):
