@@ -96,10 +96,9 @@ def _telling_what_is_kept(outcomes: "list[Outcome]", layout: "Layout") -> Iterat
         message = f"interrupted; {kept()}; run the same command again to go on"
         raise Interrupted(interruption.code, message) from None
     except DataError as error:
-        if error.code not in ("DISK_FULL", "UNWRITABLE"):
-            raise
-        raise DataError(error.code, error.received, error.expected, f"{kept()}; {error.advice}",
-                        path=error.path, where=error.where) from None  # fmt: skip
+        if error.code in ("DISK_FULL", "UNWRITABLE"):
+            click.echo(kept(), err=True)
+        raise
 
 
 def _report(outcomes: "list[Outcome]", layout: "Layout", as_json: bool, show_paths: bool) -> None:

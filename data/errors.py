@@ -59,6 +59,24 @@ class DataError(ValueError):
         subject = f"{place}: " if place else ""
         return f"{self.code}: {subject}{self.received}; expected {self.expected}; {self.advice}"
 
+    def at(self, *, where: str | None = None, path: Path | str | None = None) -> "DataError":
+        """Return this error with a place added, for callers that know more of it than who raised it.
+
+        Args:
+            where: the wider place, put before the place that is known: `"case 3 of 12"` makes
+                `"case 3 of 12, file 2 of 78"` of `"file 2 of 78"`.
+            path: the path that counts where none is known yet.
+        """
+        places = [place for place in (where, self.where) if place]
+        return type(self)(
+            self.code,
+            self.received,
+            self.expected,
+            self.advice,
+            path=path if self.path is None else self.path,
+            where=", ".join(places) or None,
+        )
+
     def __reduce__(self) -> tuple[object, ...]:
         """Pickle with all parts, so that a worker process can hand the error to its parent."""
         return _rebuild, (self.code, self.received, self.expected, self.advice, self.path, self.where)

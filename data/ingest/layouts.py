@@ -215,7 +215,7 @@ def _case_of(header: Header, result: "_References | DataError", scan: Scan) -> C
     """Pair a SEG or RTSTRUCT with the CT series that it was drawn on."""
     path, where = header.file.path, header.file.where
     if isinstance(result, DataError):
-        return DataError(result.code, result.received, result.expected, result.advice, path=path, where=where)
+        return result.at(where=where, path=path)
     by_series = [s for s in scan.series if s.slices[0].header.series_uid in result.series]
     by_frame = [s for s in scan.series if s.slices[0].header.frame_of_reference_uid in result.frames]
     matches = by_series or by_frame

@@ -75,9 +75,7 @@ def read_mask(
         with quiet_pydicom():
             return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
     except DataError as error:
-        if error.path is None:
-            error.path = path
-        raise
+        raise error.at(path=path) from None
 
 
 def _read_file(path: Path, request: Request) -> Mask:

@@ -154,7 +154,7 @@ class Store:
         try:
             entry = check_case(self.content(key))
         except DataError as error:
-            raise DataError(error.code, error.received, error.expected, error.advice, where=where) from None
+            raise error.at(where=where) from None
         if entry.facts.key != key:
             raise damaged("a case file under another case's name", where=where)
         return entry

@@ -115,10 +115,7 @@ def _work(sender: Connection, task: Task, slot: int) -> None:
     try:
         _train_or_measure(sender, task)
     except DataError as error:
-        where = task.unit.label
-        sender.send(
-            ("error", DataError(error.code, error.received, error.expected, error.advice, where=where))
-        )
+        sender.send(("error", error.at(where=task.unit.label)))
     except Exception as error:
         sender.send(("error", _told(error, task.unit)))
 
