@@ -20,7 +20,8 @@ from pydicom.uid import (
     generate_uid,
 )
 
-from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_source, read_case
+from kerasbalance.data.ct import open_ct
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_case, read_opened
 from kerasbalance.data.labels import parse_rule
 from kerasbalance.data.store import Pseudonyms, Store
 from kerasbalance.data.store.files import write_aside
@@ -88,7 +89,7 @@ def _ways(root: Path) -> Ways:
     store = Store.create(root / "store", Pseudonyms.load(root / "key"))
     ways: Ways = {
         "pydicom": lambda: _plain(root / "ct"),
-        "headers, checks and HU": lambda: open_source(_request(root), CaseOptions()).read(),
+        "headers, checks and HU": lambda: open_ct(root / "ct").read(),
         "whole case into the store (mask, checksums, sync)": lambda: _whole(root, store),
     }
     with peer("SimpleITK"):
@@ -126,10 +127,9 @@ def _compressed(root: Path, slices: int, size: int, repeats: int) -> list[Row]:
         except (RuntimeError, NotImplementedError, ValueError):
             print(f"left out, no encoder installed: {name} ({package})")
             continue
-        request = CaseRequest(folder, root / "mask.nii", (parse_rule("liver"),))
         spent = take_turns(
             {
-                "ours": lambda request=request: open_source(request, CaseOptions()).read(),
+                "ours": lambda folder=folder: open_ct(folder).read(),
                 "plain": lambda folder=folder: _plain(folder),
             },
             max(1, repeats // 2),
@@ -153,7 +153,7 @@ def _request(root: Path) -> CaseRequest:
 
 def _whole(root: Path, store: Store) -> None:
     request, options = _request(root), CaseOptions()
-    facts, arrays = read_case(request, options, open_source(request, options), Pseudonyms.load(root / "key"))
+    facts, arrays = read_opened(open_case(request, options), Pseudonyms.load(root / "key"))
     _, content = build_case(facts, arrays)
     write_aside(store.aside, content).unlink()
 

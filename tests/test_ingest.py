@@ -303,8 +303,8 @@ def test_a_mask_that_changes_while_it_is_read_is_refused(cohort, tmp_path, monke
     mask = tmp_path / "mask.nii"
     shutil.copy(cohort[0].mask, mask)
     request = replace(cohort[0], mask=mask)
-    source = case.open_source(request, CaseOptions())
+    opened = case.open_case(request, CaseOptions())
     write_nifti(mask, np.roll(made_pair(0)[1], 1, axis=2))
     _, pseudonyms = open_store(tmp_path)
     with pytest.raises(DataError, match="CHANGING: mask: files that changed while they were read"):
-        case.read_case(request, CaseOptions(), source, pseudonyms)
+        case.read_opened(opened, pseudonyms)

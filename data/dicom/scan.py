@@ -151,7 +151,9 @@ def _nothing(scan: Scan) -> DataError:
     if found:
         return _error(scan, "NOT_CT", f"DICOM files but no CT image ({', '.join(found)})", "a CT series",
                       "name the folder of the CT series")  # fmt: skip
-    return _error(scan, "NO_SERIES", "no DICOM image", "a CT series", "name the folder that holds the images")
+    return _error(
+        scan, "NO_SERIES", "no DICOM image and no NIfTI file", "a CT", "name the folder or file of the CT"
+    )
 
 
 def _error(scan: Scan, code: str, received: str, expected: str, advice: str) -> DataError:

@@ -3,16 +3,16 @@
 import hashlib
 import math
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.dicom import Series, choose_series, fingerprint, read_volume, scan_folder
+from kerasbalance.data.ct import CT, open_ct
 from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.dicom.files import list_files
 from kerasbalance.data.errors import DataError, Note
@@ -20,7 +20,6 @@ from kerasbalance.data.files import read_regular
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, check_rules
 from kerasbalance.data.masks import Mask, read_mask
-from kerasbalance.data.nifti.ct import is_nifti, read_ct, source_digest
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.sealed_case import CaseArrays
@@ -85,87 +84,56 @@ class CaseOptions:
 
 
 @dataclass(frozen=True)
-class Source:
-    """A case after the headers of its CT were checked, before any pixel is decoded.
+class OpenedCase:
+    """A case after the headers of its CT were checked, before any pixel of a DICOM series is decoded.
 
     Args:
+        request: the case as the user names it.
+        options: what holds for all cases.
+        ct: the opened CT.
         digest: SHA-256 of all that shapes the case: stored pixels and geometry of the CT, bytes of the mask's
             files, rules and options.
-        identity: what tells the series from others; never stored.
-        ct_digest: SHA-256 of the stored pixels and geometry of the CT.
         mask_state: names, sizes and times of the mask's files when they were hashed.
-        read: decodes the CT.
     """
 
+    request: CaseRequest
+    options: CaseOptions
+    ct: CT
     digest: str
-    identity: tuple[str, ...]
-    ct_digest: str
     mask_state: tuple[tuple[object, ...], ...]
-    read: Callable[[], Volume]
 
     def key(self, pseudonyms: Pseudonyms) -> str:
         """Return the key of the case."""
-        return pseudonyms.of("series", "\0".join(self.identity))
+        return pseudonyms.of("series", "\0".join(self.ct.identifiers()))
 
 
-def open_source(request: CaseRequest, options: CaseOptions) -> Source:
-    """Look at a case's CT: headers only for DICOM, all of it for NIfTI.
+def open_case(request: CaseRequest, options: CaseOptions) -> OpenedCase:
+    """Open a case: the headers of its CT are checked, and all that shapes it is hashed.
 
     Raises:
         DataError: it is refused.
     """
-    if os.path.isfile(request.ct) and _begins_as_nifti(request.ct):
-        volume = read_ct(request.ct)
-        digest = source_digest(volume.hu, volume.grid)
-        return _source(request, options, (digest,), digest, lambda: volume)
-    series = _find_series(request, options)
-    header, known = series.slices[0].header, fingerprint(series)
-    named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
-    identity = named if header.series_uid else (known.digest,)
-    return _source(request, options, identity, known.digest, lambda: read_volume(series, known))
-
-
-def _source(
-    request: CaseRequest,
-    options: CaseOptions,
-    identity: tuple[str, ...],
-    ct_digest: str,
-    read: Callable[[], Volume],
-) -> Source:
-    with _about("mask"):
+    ct = open_ct(request.ct, allow=options.allow, series=request.series, series_uid=request.series_uid)
+    ct_digest = ct.digest()
+    with _place_in_errors("mask"):
         state = _file_states(request.mask)
-        return Source(_case_digest(request, options, ct_digest), identity, ct_digest, state, read)
+        return OpenedCase(request, options, ct, _case_digest(request, options, ct_digest), state)
 
 
 @contextmanager
-def _about(where: str) -> Iterator[None]:
-    """Say of an error that names no place which part of the case it is about."""
+def _place_in_errors(where: str) -> Iterator[None]:
+    """Add to an error that names no place which part of the case it is about."""
     try:
         yield
     except DataError as error:
         if error.where is not None:
             raise
-        raise DataError(
-            error.code, error.received, error.expected, error.advice, path=error.path, where=where
-        ) from None
+        raise error.at(where=where) from None
 
 
 def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
     states = [(file.path, os.lstat(file.path)) for file in list_files(path)[0]]
     return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
-
-
-def _begins_as_nifti(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_nifti(file.read(4096))
-
-
-def _find_series(request: CaseRequest, options: CaseOptions) -> Series:
-    scan = scan_folder(request.ct, options.allow)
-    if request.series_uid:
-        own = [s for s in scan.series if s.slices[0].header.series_uid == request.series_uid]
-        scan = replace(scan, series=tuple(replace(s, number=n) for n, s in enumerate(own, 1)))
-    return choose_series(scan, request.series)
 
 
 def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
@@ -190,28 +158,27 @@ def _mask_file_digest(path: Path, root: Path) -> str:
     return digest.hexdigest()
 
 
-def read_case(
-    request: CaseRequest, options: CaseOptions, source: Source, pseudonyms: Pseudonyms
-) -> tuple[CaseFacts, CaseArrays]:
-    """Read a case whole.
+def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, CaseArrays]:
+    """Read an opened case whole.
 
     Raises:
         DataError: CT or mask are refused.
     """
+    request, options = opened.request, opened.options
     check_rules(request.rules)
-    volume = source.read()
+    volume = opened.ct.read()
     _check_sides(volume, options)
-    with _about("mask"):
+    with _place_in_errors("mask"):
         mask = _read_mask(request, volume, options)
-        if source.mask_state != _file_states(request.mask):
+        if opened.mask_state != _file_states(request.mask):
             raise DataError("CHANGING", "files that changed while they were read", "files at rest",
                             "ingest the case when its files are complete")  # fmt: skip
     hu, labels, grid = _shape(volume, mask, options)
-    patient, patient_notes = _patient(request, volume, source, pseudonyms)
+    patient, patient_notes = _patient(opened, volume, pseudonyms)
     spreads = hu_spread(hu, labels, mask.organs)
     notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
     facts = CaseFacts(
-        key=source.key(pseudonyms),
+        key=opened.key(pseudonyms),
         patient=patient,
         patient_spelling=pseudonyms.of("spelling", request.patient or volume.identity.patient_id),
         slices=len(hu),
@@ -225,7 +192,7 @@ def read_case(
         mask_kind=mask.kind,
         tags=volume.tags,
         notes=tuple(dict.fromkeys(notes)),
-        source_digest=source.digest,
+        source_digest=opened.digest,
         reader_version=_version(),
         crop=options.crop,
         resize=options.resize,
@@ -264,13 +231,11 @@ def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Ma
     )
 
 
-def _patient(
-    request: CaseRequest, volume: Volume, source: Source, pseudonyms: Pseudonyms
-) -> tuple[str, tuple[Note, ...]]:
-    stated = request.patient.strip() or volume.identity.patient_id
+def _patient(opened: OpenedCase, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:
+    stated = opened.request.patient.strip() or volume.identity.patient_id
     if stated:
         return pseudonyms.patient(stated), ()
-    fallback = volume.identity.study_uid or source.ct_digest
+    fallback = volume.identity.study_uid or opened.ct.digest()
     note = Note("PATIENT_UNKNOWN", "no PatientID: the case counts as a patient of its own")
     return pseudonyms.of("patient", fallback), (note,)
 

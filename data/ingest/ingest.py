@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_source, read_case
+from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_case, read_opened
 from kerasbalance.data.ingest.isolate import Limits, run_isolated
 from kerasbalance.data.store.catalogue import load_entry
 from kerasbalance.data.store.facts import CaseFacts, Entry
@@ -145,14 +145,14 @@ def examine(
 
 def _work(task: _Task) -> _Built:
     """Read one case in a worker process and write it aside, unless it is stored already."""
-    source = open_source(task.request, task.options)
+    opened = open_case(task.request, task.options)
     if task.store is None:
-        return _Built(build_case(*read_case(task.request, task.options, source, task.pseudonyms))[0])
+        return _Built(build_case(*read_opened(opened, task.pseudonyms))[0])
     store = Store(task.store)
-    known = _find_source(store, source.key(task.pseudonyms), source.digest)
+    known = _find_source(store, opened.key(task.pseudonyms), opened.digest)
     if known is not None:
         return _Built(known)
-    entry, content = build_case(*read_case(task.request, task.options, source, task.pseudonyms))
+    entry, content = build_case(*read_opened(opened, task.pseudonyms))
     return _Built(entry, write_aside(store.aside, content))
 
 
@@ -228,9 +228,7 @@ def _content(facts: CaseFacts) -> tuple[object, ...]:
 
 
 def _named(error: DataError, request: CaseRequest) -> DataError:
-    where = request.where if error.where is None else f"{request.where}, {error.where}"
-    path = request.ct if error.path is None else error.path
-    return DataError(error.code, error.received, error.expected, error.advice, path=path, where=where)
+    return error.at(where=request.where, path=request.ct)
 
 
 def spelled_twice(facts: Sequence[CaseFacts]) -> int:

@@ -8,11 +8,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.nifti.image import NiftiImage, is_nifti, no_geometry, read_nifti
+from kerasbalance.data.nifti.image import NiftiImage, no_geometry, read_nifti
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.volume import AIR_HU, Identity, Volume
-
-__all__ = ["is_nifti", "read_ct", "source_digest"]
 
 MAX_CT_RATIO = 200
 """A compressed CT shrinks at most so many times; small images are not held to it."""
@@ -21,7 +19,7 @@ HIGHEST_AIR_HU = -50
 TILT_DEGREES = 0.1
 
 
-def read_ct(path: Path | str) -> Volume:
+def read_nifti_ct(path: Path | str) -> Volume:
     """Read a CT in NIfTI form, of any orientation, as Hounsfield units in the canonical frame.
 
     Floats are rounded, values below `AIR_HU` become `AIR_HU`. A file whose values span less than

@@ -8,8 +8,8 @@ Reference:
 """
 
 import gzip
-import io
 import math
+import os
 import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -29,8 +29,30 @@ FREE_BYTES = 64 * 2**20
 TRAILING_BYTES = 2**20
 CHUNK_BYTES = 2**24
 
+_SNIFF_BYTES = 4096
 _HEADER_BYTES = {348: 352, 540: 544}
 _TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
+
+
+@dataclass(frozen=True, eq=False)
+class NiftiHeader:
+    """What a NIfTI header says; it was checked, and no voxel was read yet.
+
+    Args:
+        grid: where the voxels lie, LPS millimetres, in the file's axis order.
+        dtype: the type of the stored values.
+        offset: the byte at which the voxels begin.
+        slope: what a stored value is multiplied with; 1.0 where the header gives none.
+        intercept: what is added afterwards.
+        notes: what was tolerated.
+    """
+
+    grid: Grid
+    dtype: np.dtype[Any]
+    offset: int
+    slope: float
+    intercept: float
+    notes: tuple[Note, ...]
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,32 +112,43 @@ def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = m
             not 3D numbers (`NOT_3D`, `NOT_NUMBERS`), or without usable geometry (`NO_GEOMETRY`).
     """
     with open_regular(path) as file, malformed("a NIfTI file", path):
-        size = file.seek(0, io.SEEK_END)
-        file.seek(0)
-        packed = file.read(2) == b"\x1f\x8b"
-        file.seek(0)
-        stream = cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
-        head, header = _read_header(stream, path)
-        shape = _shape(header, path)
-        dtype = _dtype(header, path)
-        count = math.prod(shape)
-        length = count * dtype.itemsize
-        if count > max_voxels:
-            raise too_large(f"a NIfTI header that declares {count:,} voxels", f"at most {max_voxels:,}", path)
-        if packed and length > max(FREE_BYTES, max_ratio * size):
+        size = os.fstat(file.fileno()).st_size
+        stream = _unpacked(file)
+        head, header = _read_header(stream, path, max_voxels)
+        count = math.prod(header.grid.shape)
+        length = count * header.dtype.itemsize
+        if stream is not file and length > max(FREE_BYTES, max_ratio * size):
             raise too_large(f"{size:,} bytes that unpack to {length:,}", f"at most {max_ratio:g} times", path)
-        offset = int(header["vox_offset"]) or len(head)
-        content = _read_content(stream, head, offset, length, path)
-        slope, intercept = header.get_slope_inter()
-        grid, notes = _grid(header, shape, path)
-    stored = np.frombuffer(content, dtype, count, offset).reshape(shape)
-    return NiftiImage(
-        stored,
-        1.0 if slope is None else float(slope),
-        0.0 if intercept is None else float(intercept),
-        grid,
-        notes,
-    )
+        content = _read_content(stream, head, header.offset, length, path)
+    stored = np.frombuffer(content, header.dtype, count, header.offset).reshape(header.grid.shape)
+    return NiftiImage(stored, header.slope, header.intercept, header.grid, header.notes)
+
+
+def read_nifti_header(path: Path) -> NiftiHeader:
+    """Read and check the header of a `.nii` or `.nii.gz` file; its voxels are not unpacked.
+
+    Raises:
+        DataError: as `read_nifti`, except for what only the voxels show.
+    """
+    with open_regular(path) as file, malformed("a NIfTI file", path):
+        return _read_header(_unpacked(file), path, MAX_VOXELS)[1]
+
+
+def begins_as_nifti(path: Path) -> bool:
+    """Say whether the content of a file begins with a NIfTI header, packed or not.
+
+    Raises:
+        DataError: it is not a readable regular file.
+    """
+    with open_regular(path) as file:
+        return is_nifti(file.read(_SNIFF_BYTES))
+
+
+def _unpacked(file: BinaryIO) -> BinaryIO:
+    """Return the file, or a stream that unpacks it where it is gzip."""
+    packed = file.read(2) == b"\x1f\x8b"
+    file.seek(0)
+    return cast(BinaryIO, gzip.GzipFile(fileobj=file)) if packed else file
 
 
 def _not_nifti(received: str, path: Path) -> DataError:
@@ -128,7 +161,20 @@ def _not_nifti(received: str, path: Path) -> DataError:
     )
 
 
-def _read_header(stream: BinaryIO, path: Path) -> tuple[bytes, Any]:
+def _read_header(stream: BinaryIO, path: Path, max_voxels: int) -> tuple[bytes, NiftiHeader]:
+    head, header = _raw_header(stream, path)
+    shape, dtype = _shape(header, path), _dtype(header, path)
+    count = math.prod(shape)
+    if count > max_voxels:
+        raise too_large(f"a NIfTI header that declares {count:,} voxels", f"at most {max_voxels:,}", path)
+    slope, intercept = header.get_slope_inter()
+    grid, notes = _grid(header, shape, path)
+    offset = int(header["vox_offset"]) or len(head)
+    slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
+    return head, NiftiHeader(grid, dtype, offset, slope, intercept, notes)
+
+
+def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, Any]:
     head = stream.read(352)
     if head[4:8] == b"n+2\0":
         head += stream.read(544 - 352)

@@ -8,15 +8,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
+from kerasbalance.data.ct import open_ct
 from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.files import open_regular
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks import Mask, read_mask
 from kerasbalance.data.masks.stand_in import stand_in
-from kerasbalance.data.nifti.ct import read_ct
-from kerasbalance.data.nifti.image import is_nifti
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.volume import Volume
 from kerasbalance.evaluation.cases import (
@@ -27,8 +24,6 @@ from kerasbalance.evaluation.cases import (
     keep_largest_component,
 )
 from kerasbalance.evaluation.surface import TOLERANCE_MM
-
-_HEAD_BYTES = 4096
 
 
 @dataclass(frozen=True)
@@ -134,11 +129,7 @@ def _evaluate(
 def _volume(prediction: Path, reference: Path, options: CompareOptions) -> Volume:
     if options.ct is None:
         return stand_in(reference, prediction)
-    if options.ct.is_file():
-        with open_regular(options.ct) as file:
-            if is_nifti(file.read(_HEAD_BYTES)):
-                return read_ct(options.ct)
-    return read_volume(choose_series(scan_folder(options.ct, options.allow), options.series))
+    return open_ct(options.ct, allow=options.allow, series=options.series).read()
 
 
 def _read(path: Path, volume: Volume, rules: tuple[OrganRule, ...], options: CompareOptions) -> Mask:
@@ -163,11 +154,11 @@ def _told_as(name: str, options: CompareOptions) -> Iterator[None]:
     try:
         yield
     except DataError as error:
-        error.where = f"{name}, {error.where}" if error.where else name
         if error.code == "GEOMETRY" and options.ct is None:
-            error.expected = "the grid of the other mask"
-            error.advice = "name the CT with --ct, or map one mask onto the other with --resample-mask"
-        raise
+            error = DataError("GEOMETRY", error.received, "the grid of the other mask",
+                              "name the CT with --ct, or map one mask onto the other with --resample-mask",
+                              path=error.path, where=error.where)  # fmt: skip
+        raise error.at(where=name) from None
 
 
 def _same_organs(mask: Mask, organs: tuple[str, ...]) -> Mask:

@@ -9,16 +9,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.dicom import Series, choose_series, read_volume, scan_folder
-from kerasbalance.data.dicom.checks import check_allow
+from kerasbalance.data.ct import CT, DicomCT, NiftiCT, open_ct
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
 from kerasbalance.data.export.files import check_target
 from kerasbalance.data.export.segmentation import Kind
-from kerasbalance.data.nifti.ct import is_nifti, read_ct
-from kerasbalance.data.nifti.image import read_nifti
 from kerasbalance.data.volume.geometry import Grid
-from kerasbalance.data.volume.volume import Volume
 from kerasbalance.evaluation.cases import keep_largest_component
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.segment import load_segmenter, run_parts, segment_volume, shaped_plane
@@ -34,9 +30,7 @@ class Target:
         folder: the run.
         record: what the run was told.
         out: the file to write.
-        series: the CT as DICOM, None for NIfTI.
-        volume: the CT as NIfTI, None for DICOM.
-        source_grid: where the voxels of the NIfTI file lie in its own order, None for DICOM.
+        ct: the opened CT.
         mend: whether missing UIDs are minted.
         overwrite: whether `out` may be replaced.
         notes: what the checks had to say.
@@ -45,9 +39,7 @@ class Target:
     folder: RunFolder
     record: RunRecord
     out: Path
-    series: Series | None
-    volume: Volume | None
-    source_grid: Grid | None
+    ct: CT
     mend: bool
     overwrite: bool
     notes: tuple[Note, ...]
@@ -55,15 +47,7 @@ class Target:
     @property
     def slices(self) -> int:
         """Slices of the CT."""
-        return len(self.series.slices) if self.series is not None else len(self.read().hu)
-
-    def read(self) -> Volume:
-        """Return the CT in HU."""
-        if self.volume is not None:
-            return self.volume
-        if self.series is None:
-            raise ValueError("a target has a series or a volume")
-        return read_volume(self.series)
+        return self.ct.grid.shape[0]
 
 
 @dataclass(frozen=True)
@@ -93,7 +77,7 @@ def open_target(
 
     Args:
         run: a run's folder.
-        ct: folder of a DICOM series, or a NIfTI file.
+        ct: the CT in any form that `data.ct.open_ct` takes.
         out: the file to write; its ending decides the format.
         series: number of the series in the folder.
         allow: relaxations by name.
@@ -106,15 +90,14 @@ def open_target(
     folder, record = run_parts(run)
     _check_ending(out)
     check_target(out, overwrite=overwrite)
-    if ct.is_file() and _begins_as_nifti(ct):
-        if out.suffix == ".dcm":
+    opened = open_ct(ct, allow=allow, series=series)
+    notes = opened.notes
+    if out.suffix == ".dcm":
+        if isinstance(opened, NiftiCT):
             raise DataError("NOT_EXPORTABLE", "a NIfTI CT for a DICOM SEG", "a DICOM series to refer to",
                             "name a .nii.gz as --out, or the DICOM series as CT")  # fmt: skip
-        volume = read_ct(ct)
-        return Target(folder, record, out, None, volume, read_nifti(ct).grid, mend, overwrite, volume.notes)
-    chosen = choose_series(scan_folder(ct, check_allow(allow)), series)
-    notes = check_exportable(chosen, mend=mend) if out.suffix == ".dcm" else ()
-    return Target(folder, record, out, chosen, None, None, mend, overwrite, (*chosen.notes, *notes))
+        notes += check_exportable(opened.series, mend=mend)
+    return Target(folder, record, out, opened, mend, overwrite, notes)
 
 
 def predict_target(
@@ -135,26 +118,31 @@ def predict_target(
     Raises:
         DataError: an image cannot be decoded, or the file cannot be written.
     """
-    volume = target.read()
+    volume = target.ct.read()
     organs = target.record.options.organs
     plane = shaped_plane(target.record, (volume.hu.shape[1], volume.hu.shape[2]))
     segmenter = load_segmenter(target.folder, target.record, plane)
     labels, notes = segment_volume(segmenter, target.record, volume, progress)
     if largest_component:
         labels = _largest(labels, len(organs))
-    if target.series is not None and target.out.suffix == ".dcm":
-        kind: Kind = "LABELMAP" if labelmap else "BINARY"
-        notes += write_segmentation(
-            target.out, labels, organs, volume.grid, target.series, algorithm=_algorithm(target.record),
-            kind=kind, mend=target.mend, overwrite=target.overwrite,
-        )  # fmt: skip
-    else:
-        write_nifti(
-            target.out, labels, organs, volume.grid, source=target.source_grid, overwrite=target.overwrite
-        )
+    notes += _write(target, labels, volume.grid, labelmap)
     voxel_ml = math.prod(volume.grid.spacing_mm) / 1000
     volumes = {organ: voxel_ml * int((labels == n).sum()) for n, organ in enumerate(organs, 1)}
-    return Prediction(volumes, tuple(dict.fromkeys((*target.notes, *notes))))
+    return Prediction(volumes, tuple(dict.fromkeys((*target.notes, *volume.notes, *notes))))
+
+
+def _write(target: Target, labels: NDArray[np.uint8], grid: Grid, labelmap: bool) -> tuple[Note, ...]:
+    """Write the file that the ending of `target.out` asks for."""
+    organs = target.record.options.organs
+    if isinstance(target.ct, DicomCT) and target.out.suffix == ".dcm":
+        kind: Kind = "LABELMAP" if labelmap else "BINARY"
+        return write_segmentation(
+            target.out, labels, organs, grid, target.ct.series, algorithm=_algorithm(target.record),
+            kind=kind, mend=target.mend, overwrite=target.overwrite,
+        )  # fmt: skip
+    source = target.ct.source_grid if isinstance(target.ct, NiftiCT) else None
+    write_nifti(target.out, labels, organs, grid, source=source, overwrite=target.overwrite)
+    return ()
 
 
 def _largest(labels: NDArray[np.uint8], organs: int) -> NDArray[np.uint8]:
@@ -175,8 +163,3 @@ def _algorithm(record: RunRecord) -> Algorithm:
 def _check_ending(out: Path) -> None:
     if not out.name.endswith((".dcm", ".nii", ".nii.gz")):
         raise DataError("USAGE", "another ending than .dcm, .nii or .nii.gz", "one of them", "rename --out")
-
-
-def _begins_as_nifti(path: Path) -> bool:
-    with path.open("rb") as file:
-        return is_nifti(file.read(4096))

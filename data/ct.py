@@ -1,0 +1,158 @@
+"""The CT at a path, whatever its form: a DICOM series or a NIfTI file."""
+
+import os
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from kerasbalance.data.dicom import Scan, Series, choose_series, fingerprint, read_volume, scan_folder
+from kerasbalance.data.dicom.checks import check_allow
+from kerasbalance.data.dicom.pixels import Fingerprint
+from kerasbalance.data.dicom.stack import grid_of
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.nifti.ct import read_nifti_ct, source_digest
+from kerasbalance.data.nifti.image import begins_as_nifti, read_nifti_header
+from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.volume import Volume
+
+
+class DicomCT:
+    """A CT series of which the headers were checked.
+
+    Args:
+        series: the series, sorted and without problems.
+    """
+
+    def __init__(self, series: Series) -> None:
+        self.series = series
+        self._known: Fingerprint | None = None
+
+    @property
+    def notes(self) -> tuple[Note, ...]:
+        """What the headers were forgiven."""
+        return self.series.notes
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels of the volume lie."""
+        return _canonical(grid_of(self.series.slices))
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of the stored pixels and the geometry; nothing is decoded.
+
+        Raises:
+            DataError: If a file has become unreadable.
+        """
+        if self._known is None:
+            self._known = fingerprint(self.series)
+        return self._known.digest
+
+    def identifiers(self) -> tuple[str, ...]:
+        """Return what tells this CT from others: UIDs and PatientID, or the digest where there are none."""
+        header = self.series.slices[0].header
+        named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
+        return named if header.series_uid else (self.digest(),)
+
+    def read(self) -> Volume:
+        """Decode the series.
+
+        Raises:
+            DataError: If an image cannot be decoded, or a file has changed since `digest` was taken.
+        """
+        return read_volume(self.series, self._known)
+
+
+class NiftiCT:
+    """A NIfTI file of which the header was checked.
+
+    Args:
+        path: the file.
+
+    Attributes:
+        source_grid: where the voxels lie, in the axis order of the file.
+        notes: what the header was forgiven.
+
+    Raises:
+        DataError: If the file has no usable NIfTI header.
+    """
+
+    def __init__(self, path: Path) -> None:
+        header = read_nifti_header(path)
+        self.path, self.source_grid, self.notes = path, header.grid, header.notes
+        self._volume: Volume | None = None
+
+    @property
+    def grid(self) -> Grid:
+        """Where the voxels of the volume lie."""
+        return _canonical(self.source_grid)
+
+    def digest(self) -> str:
+        """Return the SHA-256 (hex) of the voxels and the geometry, for which the file is unpacked."""
+        volume = self.read()
+        return source_digest(volume.hu, volume.grid)
+
+    def identifiers(self) -> tuple[str, ...]:
+        """Return what tells this CT from others: the digest, since NIfTI has no identifiers."""
+        return (self.digest(),)
+
+    def read(self) -> Volume:
+        """Unpack the file, once; later calls return the same volume.
+
+        Raises:
+            DataError: If the voxels cannot be read or are not Hounsfield units.
+        """
+        if self._volume is None:
+            self._volume = read_nifti_ct(self.path)
+        return self._volume
+
+
+CT = DicomCT | NiftiCT
+
+
+def open_ct(
+    path: Path, *, allow: frozenset[str] = frozenset(), series: int | None = None, series_uid: str = ""
+) -> CT:
+    """Open the CT at a path: its headers are read and checked, and no pixel is decoded.
+
+    Args:
+        path: a folder with a DICOM series, a DICOM file, a NIfTI file, or a folder with one NIfTI file and
+            no DICOM CT.
+        allow: relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
+        series: number of the series in the folder, as `inspect` lists them; None where there is only one.
+        series_uid: the SeriesInstanceUID instead; "" where there is only one.
+
+    Raises:
+        DataError: If a relaxation is unknown (code `USAGE`), there is no CT (`NO_SERIES`, `NOT_CT`) or there
+            are several (`SEVERAL_SERIES`), or its headers have a problem.
+    """
+    check_allow(allow)
+    if os.path.isfile(path) and begins_as_nifti(path):
+        return _open_nifti(path, series)
+    scan = scan_folder(path, allow)
+    if not scan.series and not scan.errors:
+        images = [file.path for file in scan.not_dicom if begins_as_nifti(file.path)]
+        if len(images) > 1:
+            raise DataError("SEVERAL_SERIES", f"{len(images)} NIfTI files", "one CT", "name the file of the CT",
+                            path=path)  # fmt: skip
+        if images:
+            return _open_nifti(images[0], series)
+    if series_uid:
+        scan = _only(scan, series_uid)
+    return DicomCT(choose_series(scan, series))
+
+
+def _open_nifti(path: Path, series: int | None) -> NiftiCT:
+    if series not in (None, 1):
+        raise DataError("NO_SERIES", f"series number {series} of a NIfTI file", "1, since it holds one CT",
+                        "leave --series out", path=path)  # fmt: skip
+    return NiftiCT(path)
+
+
+def _only(scan: Scan, series_uid: str) -> Scan:
+    own = [series for series in scan.series if series.slices[0].header.series_uid == series_uid]
+    return replace(scan, series=tuple(replace(series, number=n) for n, series in enumerate(own, 1)))
+
+
+def _canonical(grid: Grid) -> Grid:
+    return to_canonical(np.broadcast_to(np.int16(0), grid.shape), grid)[1]
