@@ -10,6 +10,7 @@ from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.inference import call_releasing
 from kerasbalance.batches.index import Refs, as_refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
@@ -125,7 +126,7 @@ class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         x, y_true = inputs
-        y_pred = self.model(x, training=False)
+        y_pred = call_releasing(self.model, x)
         shape = getattr(y_pred, "shape", None)
         if shape is None or len(shape) != 4 or tuple(shape[1:3]) != tuple(y_true.shape[1:3]):
             raise ValueError(

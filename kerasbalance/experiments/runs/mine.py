@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 import kerasbalance as kb
+from kerasbalance.backend.inference import slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.model import Segmenter, load_model
 from kerasbalance.experiments.runs.segment import segment_refs
@@ -52,8 +53,9 @@ def mine_run(run: Run, parts: Sequence[str] = ("A",), progress: Progress = lambd
     if not len(refs):
         raise DataError("SPLIT", f"no cases in part {' or '.join(parts)}", "a part of the run that has cases",
                         "choose another --part; the run's split.csv lists them")  # fmt: skip
-    source, size = run.source(), run.options.batch_size
+    source = run.source()
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
+    size = slices_at_a_time(model, run.options.batch_size)
     scores = kb.score_slices(model, source, refs, size, progress=progress)
     sampler = kb.HardSliceSampler(refs, refs, parse_rule(run.options.rule), flips=run.options.flips)
     result = sampler.update(scores, iteration=run.options.iterations)

@@ -9,6 +9,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from kerasbalance.backend.inference import predict_batch, slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.errors import CheckpointError
 from kerasbalance.experiments.runs.options import TrainOptions
@@ -104,13 +105,13 @@ class Segmenter:
     """A model that turns slices of HU into labels, a batch of constant size at a time.
 
     Args:
-        model: from int16 `(batch, rows, columns, 1)` to probabilities.
-        batch_size: slices a step.
+        model: From int16 `(batch, rows, columns, 1)` to probabilities.
+        most: Slices a step at most; fewer where their feature maps would take much memory.
     """
 
-    def __init__(self, model: Any, batch_size: int) -> None:
+    def __init__(self, model: Any, most: int) -> None:
         self._model = keras.Model(model.input, _Labels(name="labels")(model.output))
-        self._batch_size = batch_size
+        self._batch_size = slices_at_a_time(model, most)
 
     def labels(self, x: NDArray[np.int16]) -> NDArray[np.uint8]:
         """Segment up to `batch_size` slices; the batch is filled up so that one shape is compiled.
@@ -123,7 +124,7 @@ class Segmenter:
         """
         missing = self._batch_size - len(x)
         full = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing > 0 else x
-        return np.asarray(ops.convert_to_numpy(self._model.predict_on_batch(full)), np.uint8)[: len(x)]
+        return predict_batch(self._model, full).astype(np.uint8, copy=False)[: len(x)]
 
     @property
     def batch_size(self) -> int:

@@ -70,16 +70,15 @@ def segment_volume(
         or smaller than the training's.
     """
     crop, resize = record.shaping
-    shaped = shape_planes(volume.hu, crop, resize)
-    rows, columns = shaped.shape[1:]
-    labels = np.empty(shaped.shape, np.uint8)
-    for start in range(0, len(shaped), segmenter.batch_size):
-        part = slice(start, start + segmenter.batch_size)
-        x = pad_planes(shaped[part], AIR_HU)[..., None]
-        labels[part] = segmenter.labels(x)[:, :rows, :columns]
-        progress(len(labels[part]))
     plane = (volume.hu.shape[1], volume.hu.shape[2])
-    return restore_planes(labels, plane, crop), _spacing_notes(volume, record, rows)
+    rows, columns = shaped_plane(record, plane)
+    labels = np.empty(volume.hu.shape, np.uint8)
+    for start in range(0, len(labels), segmenter.batch_size):
+        part = slice(start, start + segmenter.batch_size)
+        x = pad_planes(shape_planes(volume.hu[part], crop, resize), AIR_HU)[..., None]
+        labels[part] = restore_planes(segmenter.labels(x)[:, :rows, :columns], plane, crop)
+        progress(len(labels[part]))
+    return labels, _spacing_notes(volume, record, rows)
 
 
 def shaped_plane(record: RunRecord, plane: tuple[int, int]) -> tuple[int, int]:
