@@ -36,12 +36,11 @@ def interruptible() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(128 + number)
 
-    in_main = (
-        threading.current_thread() is threading.main_thread()
-    )  # Python lets no other thread handle signals
-    before = (
-        {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)} if in_main else {}
-    )
+    # Python lets no other thread than the main one handle signals. What the process ignores stays ignored: SIGINT
+    # under nohup or in the background, where Ctrl-C is meant for somebody else.
+    in_main = threading.current_thread() is threading.main_thread()
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
+    before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
     for number in before:
         signal.signal(number, stop)
     try:

@@ -4,6 +4,7 @@ import atexit
 import importlib.util
 import os
 import shutil
+import signal
 import subprocess
 import tempfile
 
@@ -15,6 +16,9 @@ if "KERAS_BACKEND" not in os.environ:
     installed = [name for name in ("tensorflow", "jax", "torch") if importlib.util.find_spec(name)]
     if installed:
         os.environ["KERAS_BACKEND"] = installed[0]
+
+# A suite that was started in the background ignores SIGINT, and so would all that it starts; as in a terminal:
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # Seconds say nothing on a shared machine.
 hypothesis.settings.register_profile(

@@ -178,7 +178,7 @@ def test_a_missing_decoder_is_told_before_any_work_with_the_line_that_mends_it(t
     problems = [str(error) for error in scan_folder(tmp_path).series[0].problems]
     assert problems[0] == (
         "NO_DECODER: file 1 of 3: the transfer syntax JPEG-LS Lossless Image Compression and no decoder for it; "
-        "expected an installed decoder; pip install 'kerasbalance[codecs]'"
+        "expected an installed decoder; pip install python-gdcm pylibjpeg pylibjpeg-openjpeg"
     )
     assert problems[1].startswith("TRUNCATED: file 3 of 3: ")
 

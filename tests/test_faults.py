@@ -116,6 +116,14 @@ def test_an_interrupted_ingest_says_what_is_kept(cohort, undisturbed, tmp_path, 
     assert (told, digest(tmp_path)) == ("", undisturbed[0])
 
 
+def test_an_ingest_under_nohup_ignores_ctrl_c(cohort, undisturbed, tmp_path):
+    child = cli(tmp_path, cohort, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    wait_for(lambda: index_lines(tmp_path) >= 2)
+    os.killpg(child.pid, signal.SIGINT)
+    _, told = child.communicate()
+    assert (child.returncode, told, digest(tmp_path)) == (0, "", undisturbed[0])
+
+
 def test_a_second_ingest_at_once_is_refused_and_the_first_completes(cohort, undisturbed, tmp_path):
     first = cli(tmp_path, cohort)
     wait_for(lambda: index_lines(tmp_path) >= 1)

@@ -191,6 +191,16 @@ def test_an_interruption_says_what_is_saved_and_how_to_go_on(tmp_path):
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_a_signal_that_the_process_ignores_does_not_stop_it(unbroken, tmp_path):
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        ended = run(run_dir=tmp_path, callbacks=[At(8, lambda: os.kill(os.getpid(), signal.SIGINT))])
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+    assert equal(ended, unbroken)
+
+
 def test_signals_are_not_caught_without_a_folder_to_save_to():
     with pytest.raises(KeyboardInterrupt) as caught:
         run(callbacks=[At(3, lambda: os.kill(os.getpid(), signal.SIGINT))])

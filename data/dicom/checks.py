@@ -102,7 +102,7 @@ def _check_decoder(item: Slice) -> DataError | None:
     if decoder.is_available:
         return None
     return item.refused("NO_DECODER", f"the transfer syntax {name} and no decoder for it", "an installed decoder",
-                        "pip install 'kerasbalance[codecs]'")  # fmt: skip
+                        "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg")  # fmt: skip
 
 
 def _check_faults(item: Slice) -> DataError | None:

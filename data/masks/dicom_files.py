@@ -116,7 +116,7 @@ def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:
             "NO_DECODER",
             f"pixels in transfer syntax {syntax.name}",
             "one that an installed decoder reads",
-            "pip install 'kerasbalance[codecs]'",
+            "pip install python-gdcm pylibjpeg pylibjpeg-openjpeg",
             path=path,
         )
 

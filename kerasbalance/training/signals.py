@@ -11,7 +11,8 @@ CAUGHT = (signal.SIGINT, signal.SIGTERM)
 class Signals:
     """Notes signals while the `with` block runs; a second one takes effect at once.
 
-    Python handles signals in the main thread only; in another one nothing is caught.
+    Python handles signals in the main thread only; in another one nothing is caught. A signal that the process
+    ignores, as SIGINT under `nohup` or in the background, stays ignored.
 
     Args:
         active: False catches nothing.
@@ -24,7 +25,8 @@ class Signals:
 
     def __enter__(self) -> "Signals":
         if self._active:
-            self._before = {number: signal.signal(number, self._note) for number in CAUGHT}
+            heeded = [number for number in CAUGHT if signal.getsignal(number) is not signal.SIG_IGN]
+            self._before = {number: signal.signal(number, self._note) for number in heeded}
         return self
 
     def __exit__(self, *error: object) -> None:
