@@ -98,7 +98,7 @@ def readable(text: str) -> str:
 
 def table(headers: Sequence[str], rows: Iterable[Sequence[object]]) -> str:
     """Lay out rows in columns; numbers to the right."""
-    cells = [[str(cell) for cell in row] for row in rows]
+    cells = [[readable(str(cell)) for cell in row] for row in rows]
     widths = [max(map(len, column)) for column in zip(headers, *cells, strict=True)]
     right = [bool(cells) and all(_is_number(row[n]) for row in cells) for n in range(len(headers))]
     lines = [

@@ -82,9 +82,9 @@ def _show(summary: "StoreSummary", rejections: "Sequence[Rejection]") -> None:
         ]
         click.echo(table(headers, rows))
     for key, text in summary.warnings:
-        click.echo(f"WARNING  case {key}: {text}" if key else f"WARNING  {text}")
+        click.echo(readable(f"WARNING  case {key}: {text}" if key else f"WARNING  {text}"))
     for rejection in rejections:
-        click.echo(f"refused  {rejection.message}")
+        click.echo(readable(f"refused  {rejection.message}"))
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance verify store")
@@ -106,7 +106,7 @@ def verify(store: Path, as_json: bool, show_paths: bool) -> None:
         print_json({"sound": list(found.sound), "damaged": faults})
     else:
         for error in found.faults.values():
-            click.echo(f"damaged  {error.message(show_path=show_paths)}")
+            click.echo(readable(f"damaged  {error.message(show_path=show_paths)}"))
         click.echo(f"{len(found.sound)} cases sound, {len(found.faults)} damaged")
     if found.faults:
         raise SystemExit(FAILED)

@@ -2,12 +2,17 @@
 
 import dataclasses
 import json
+import re
 from dataclasses import dataclass
 from typing import Any
 
 from kerasbalance.data.errors import Note
 
 FORMAT_VERSION = 1
+
+MAX_SIZE = 2**20
+"""No case has more slices, rows or columns; a received store may state any number."""
+_KEY = re.compile("[0-9a-f]{32}")
 
 
 @dataclass(frozen=True)
@@ -120,4 +125,17 @@ def facts_from(fields: dict[str, Any]) -> CaseFacts:
         fields[name] = tuple(fields[name])
     fields["organ_hu"] = tuple(tuple(item) for item in fields["organ_hu"])
     fields["notes"] = tuple(Note(**note) for note in fields["notes"])
-    return CaseFacts(**fields)
+    facts = CaseFacts(**fields)
+    _check(facts)
+    return facts
+
+
+def _check(facts: CaseFacts) -> None:
+    """Raise a ValueError for facts that no ingest writes, before anything is allocated or named after them."""
+    sizes = (facts.slices, facts.rows, facts.columns)
+    if not _KEY.fullmatch(facts.key) or not all(
+        type(size) is int and 1 <= size <= MAX_SIZE for size in sizes
+    ):
+        raise ValueError("key or sizes")
+    if len(facts.organ_hu) != len(facts.organs) or len(facts.positive_slices) not in (0, len(facts.organs)):
+        raise ValueError("organs")
