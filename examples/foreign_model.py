@@ -1,8 +1,9 @@
-"""Mining in somebody else's model: a small segmentation network on arrays, trained with a plain `model.fit`.
+"""Add mining to your own model: a small segmentation network on arrays, trained with a plain `model.fit`.
 
     KERAS_BACKEND=jax python examples/foreign_model.py
 
-No CT, no fit loop and no loss of this package: the sampler, the dataset and the callback are all it takes.
+The program needs no CT, and it uses neither the fit loop nor the losses of this package. It uses the sampler, the
+dataset and the callback.
 """
 
 import keras
@@ -12,7 +13,7 @@ import kerasbalance as kb
 
 
 class TinyUNet(keras.Model):
-    """A network that knows nothing of this package: one level down, one up, one skip."""
+    """A network that does not depend on this package: one level down, one level up, one skip connection."""
 
     def __init__(self, filters=8):
         super().__init__()
@@ -29,7 +30,7 @@ class TinyUNet(keras.Model):
 
 
 def make_discs(slices=400, size=32, seed=0):
-    """Return noisy images of discs and their masks; one slice in eight is faint, one in four has no disc."""
+    """Return noisy images of discs and their masks; one slice in eight is faint, and one in four has no disc."""
     rng = np.random.default_rng(seed)
     rows, columns = np.mgrid[:size, :size]
     centre, radius = rng.uniform(8, size - 8, (2, slices, 1, 1)), rng.uniform(3, 8, (slices, 1, 1))
