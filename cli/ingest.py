@@ -96,7 +96,7 @@ def _telling_what_is_kept(outcomes: "list[Outcome]", layout: "Layout") -> Iterat
         message = f"interrupted; {kept()}; run the same command again to go on"
         raise Interrupted(interruption.code, message) from None
     except DataError as error:
-        if error.code in ("DISK_FULL", "UNWRITABLE"):
+        if outcomes and error.code in ("DISK_FULL", "UNWRITABLE"):
             click.echo(kept(), err=True)
         raise
 

@@ -4,8 +4,8 @@ import gzip
 
 import numpy as np
 import pytest
-from masks_made import made_grid, made_volume, save_nifti
-from series_maker import make_enhanced, make_series
+from made.masks import made_grid, made_volume, save_nifti
+from made.series import make_enhanced, make_series
 
 from kerasbalance.data.ct import DicomCT, NiftiCT, open_ct
 from kerasbalance.data.errors import DataError

@@ -12,7 +12,9 @@ from made.series import make_series
 from made.stores import statuses, take
 from PIL import Image
 
+from kerasbalance.data.ct import open_ct
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.export import Algorithm, write_segmentation
 from kerasbalance.data.ingest.layouts import find_cases, read_manifest
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.phantom import write_phantom
@@ -225,6 +227,19 @@ def test_all_in_one_folder_is_paired_too(tree, tmp_path):
     layout = find_cases(flat)
     assert pairs(layout) == [("data", "0-seg.dcm"), ("data", "1-seg.dcm")]
     assert statuses(take(tmp_path, list(layout.requests))) == ["taken", "taken"]
+
+
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
+def test_a_segmentation_that_predict_writes_is_found_again(tmp_path, kind):
+    make_series(tmp_path / "data" / "ct", slices=4)
+    ct = open_ct(tmp_path / "data" / "ct")
+    labels = np.zeros((4, 32, 32), np.uint8)
+    labels[1:3, 8:20, 8:20] = 1
+    write_segmentation(tmp_path / "data" / "seg.dcm", labels, ("liver",), ct.grid, ct.series,
+                       algorithm=Algorithm("U-Net", "0.1"), kind=kind)  # fmt: skip
+    layout = find_cases(tmp_path / "data", LIVER)
+    assert layout.name == "DICOM with SEG or RTSTRUCT that refer to their CT series"
+    assert (pairs(layout), layout.problems) == ([("ct", "seg.dcm")], ())
 
 
 def test_masks_without_their_series_are_told(tree, tmp_path):

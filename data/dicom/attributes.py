@@ -119,13 +119,13 @@ def order_number(dataset: Dataset, keyword: str) -> int:
         return 0
 
 
-def number(places: Sequence[Dataset], keyword: str) -> float | None:
+def number_of(places: Sequence[Dataset], keyword: str) -> float | None:
     """Return the number found first in `places`, None where there is none, NaN where it is not one number."""
     found = _find(places, keyword)
     return None if found is None else (found[0] if len(found) == 1 else math.nan)
 
 
-def numbers(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
+def numbers_of(places: Sequence[Dataset], keyword: str, count: int) -> tuple[float, ...] | None:
     """Return the `count` numbers found first in `places`.
 
     Returns:

@@ -10,7 +10,7 @@ from pydicom.pixels import get_decoder
 from pydicom.uid import UID
 
 from kerasbalance.data.dicom.codestream import RLE
-from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, known_name
+from kerasbalance.data.dicom.guard import CT_IMAGE, ENHANCED_CT, known_name
 from kerasbalance.data.dicom.limits import EXPANSION_FREE_BYTES, MAX_EXPANSION, MAX_VOXELS
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.dicom.stack import Slice

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 from pydicom.dataset import Dataset
 
-from kerasbalance.data.dicom.attributes import items_of, number, numbers
+from kerasbalance.data.dicom.attributes import items_of, number_of, numbers_of
 from kerasbalance.data.dicom.limits import Meter
 
 Span = tuple[int, int]
@@ -70,9 +70,9 @@ def _macros(groups: Sequence[Dataset], meter: Meter) -> list[Dataset]:
 def _frame(index: int, places: Sequence[Dataset]) -> Frame:
     return Frame(
         index,
-        numbers(places, "ImagePositionPatient", 3),
-        numbers(places, "ImageOrientationPatient", 6),
-        numbers(places, "PixelSpacing", 2),
-        number(places, "RescaleSlope"),
-        number(places, "RescaleIntercept"),
+        numbers_of(places, "ImagePositionPatient", 3),
+        numbers_of(places, "ImageOrientationPatient", 6),
+        numbers_of(places, "PixelSpacing", 2),
+        number_of(places, "RescaleSlope"),
+        number_of(places, "RescaleIntercept"),
     )

@@ -4,24 +4,15 @@ Reference:
     DICOM PS3.3 C.7.6.3 (Image Pixel), C.8.2.1 (CT Image).
 """
 
-import logging
 import re
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import dataclass
-
-import pydicom
-from pydicom.uid import UID
 
 from kerasbalance.data.dicom.files import SourceFile
 from kerasbalance.data.dicom.frames import Frame
+from kerasbalance.data.dicom.guard import CT_IMAGE, ENHANCED_CT, known_name
 from kerasbalance.data.dicom.modality_values import ModalityLut
 from kerasbalance.data.dicom.pixel_layout import NATIVE
 from kerasbalance.data.errors import DataError
-
-CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
-ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
 
 MODALITIES = (
     "AU", "CR", "CT", "DX", "ECG", "ES", "KO", "MG", "MR", "NM", "OPT", "OT", "PR", "PT", "REG", "RF", "RTDOSE",
@@ -98,28 +89,6 @@ class Header:
     def frame_bytes(self) -> int:
         """Bytes of one frame where pixels are stored uncompressed."""
         return self.rows * self.columns * self.samples_per_pixel * self.bit_shape[0] // 8
-
-
-def known_name(uid: str) -> str:
-    """Return the standard's name of a UID; one that the standard does not know has none."""
-    name = UID(uid, validation_mode=pydicom.config.IGNORE).name
-    return "" if name == uid else str(name)
-
-
-@contextmanager
-def lenient_pydicom() -> Iterator[None]:
-    """Let pydicom read invalid values without a word: its warnings and its log quote them."""
-    settings, logger = pydicom.config.settings, logging.getLogger("pydicom")
-    mode, level = settings.reading_validation_mode, logger.level
-    settings.reading_validation_mode = pydicom.config.IGNORE
-    logger.setLevel(logging.CRITICAL + 1)
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        settings.reading_validation_mode = mode
-        logger.setLevel(level)
 
 
 def refused(source: SourceFile, code: str, received: str, expected: str, advice: str) -> DataError:

@@ -13,8 +13,6 @@ EXPANSION_FREE_BYTES = 2**28
 
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_VALUE_BYTES = 2**16
-HEAD_BYTES = 2**16
-"""What is read of a file at first: nearly every header lies in it."""
 
 MAX_READS = 200_000
 BYTES_A_READ = 400
@@ -30,7 +28,7 @@ class AsksToInflate(Exception):
 
 
 class PastHead(Exception):
-    """More was asked for than the first `HEAD_BYTES` of a file."""
+    """More was asked for than the beginning of a file."""
 
 
 class Meter:

@@ -9,7 +9,6 @@ Reference:
 """
 
 import os
-import struct
 from dataclasses import replace
 from io import BytesIO
 from typing import BinaryIO, cast
@@ -21,18 +20,23 @@ from pydicom.tag import Tag
 from kerasbalance.data.dicom.attributes import check_lengths, integer, order_number, text, texts
 from kerasbalance.data.dicom.files import SourceFile
 from kerasbalance.data.dicom.frames import Span, classic_frame, multi_frames
-from kerasbalance.data.dicom.header import (
+from kerasbalance.data.dicom.guard import (
+    DEFLATED,
     ENHANCED_CT,
-    MODALITIES,
-    Header,
+    HEAD_BYTES,
+    deflated,
+    is_dicom,
     known_name,
     lenient_pydicom,
+)
+from kerasbalance.data.dicom.header import (
+    MODALITIES,
+    Header,
     malformed,
     refused,
     unreadable,
 )
 from kerasbalance.data.dicom.limits import (
-    HEAD_BYTES,
     MAX_FRAMES,
     MAX_SIDE,
     MAX_VOXELS,
@@ -52,7 +56,7 @@ from kerasbalance.data.dicom.pixel_layout import (
 )
 from kerasbalance.data.errors import DataError
 
-DEFLATED = ("1.2.840.10008.1.2.1.99", "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
+DEFLATING = (DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
 
 _SYNTAX_OF = {
@@ -87,13 +91,13 @@ def read_header(source: SourceFile) -> Header:
     try:
         with source.path.open("rb") as file, lenient_pydicom():
             head = file.read(HEAD_BYTES)
-            if not _looks_like_dicom(head):
+            if not is_dicom(head):
                 raise NotDicom
             return _read(source, file, head)
     except (NotDicom, DataError):
         raise
     except AsksToInflate:
-        raise _deflated(source) from None
+        raise deflated(source.path, source.where) from None
     except HeaderTooLarge:
         raise refused(
             source, "TOO_LARGE", "a header with too many elements or too long values", "a CT image's header",
@@ -107,30 +111,6 @@ def read_header(source: SourceFile) -> Header:
         raise malformed(source, type(error).__name__) from None
 
 
-def _looks_like_dicom(start: bytes) -> bool:
-    """Whether a file begins with the prefix, or with a data set: an element of group 2 or 8 that makes sense."""
-    if start[128:132] == b"DICM":
-        return True
-    if len(start) < 12:
-        return False
-    for order in "<>":
-        group, element = struct.unpack(order + "HH", start[:4])
-        length: int = struct.unpack(order + "I", start[4:8])[0]
-        explicit = start[4:6].isalpha() and start[4:6].isupper()
-        implicit = group == 8 and order == "<" and length <= 1024
-        if group in (2, 8) and element <= 0x18 and (explicit or implicit):
-            return True
-    return False
-
-
-def _deflated(source: SourceFile) -> DataError:
-    # Inflating has no limit in pydicom: 1 MiB became 2 GiB before the first element could be looked at.
-    return refused(
-        source, "DEFLATED", "a deflated file", "an undeflated transfer syntax",
-        "convert it first, e.g. with dcmconv +te",
-    )  # fmt: skip
-
-
 def _read(source: SourceFile, file: BinaryIO, head: bytes) -> Header:
     size = os.fstat(file.fileno()).st_size
     try:
@@ -141,8 +121,8 @@ def _read(source: SourceFile, file: BinaryIO, head: bytes) -> Header:
         dataset, offset, meter = _parse(file, size)
     check_lengths(dataset)
     header = _facts(source, dataset)
-    if header.transfer_syntax in DEFLATED:
-        raise _deflated(source)
+    if header.transfer_syntax in DEFLATING:
+        raise deflated(source.path, source.where)
     if header.modality not in MODALITIES and not known_name(header.sop_class):
         raise malformed(source, "neither a known Modality nor a known SOPClassUID")
     if not header.is_ct:

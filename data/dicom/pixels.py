@@ -12,7 +12,8 @@ from pydicom.uid import UID
 from zlib_ng import zlib_ng
 
 from kerasbalance.data.dicom.codestream import RLE, coded_plane, unpack_rle
-from kerasbalance.data.dicom.header import Header, known_name, lenient_pydicom
+from kerasbalance.data.dicom.guard import known_name, lenient_pydicom
+from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.dicom.hounsfield import hounsfield
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.dicom.scan import Series

@@ -9,7 +9,7 @@ from pydicom.dataelem import DataElement
 from pydicom.dataset import Dataset
 from pydicom.valuerep import DA, TM
 
-from kerasbalance.data.dicom.header import lenient_pydicom
+from kerasbalance.data.dicom.guard import lenient_pydicom, read_tags
 from kerasbalance.data.files import malformed
 
 PATIENT_AND_STUDY = (
@@ -39,7 +39,7 @@ def read_attributes(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """
     wanted = [*PATIENT_AND_STUDY, *_OTHERS]
     with malformed("a DICOM header", path), lenient_pydicom():
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, specific_tags=wanted, force=True)
+        dataset = read_tags(path, wanted)
         values = {keyword: _text(dataset, keyword) for keyword in (*PATIENT_AND_STUDY, *_OTHERS[1:])}
         invalid = tuple(keyword for keyword, value in values.items() if not _is_valid(keyword, value))
     return values | dict.fromkeys(invalid, ""), invalid

@@ -17,7 +17,8 @@ from pydicom.uid import generate_uid
 from pydicom.valuerep import DSfloat
 
 from kerasbalance.data.dicom import Series, fingerprint
-from kerasbalance.data.dicom.header import CT_IMAGE, ENHANCED_CT, Header
+from kerasbalance.data.dicom.guard import CT_IMAGE, ENHANCED_CT
+from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.export.attributes import LOSSY, PATIENT_AND_STUDY, read_attributes

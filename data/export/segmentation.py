@@ -22,7 +22,7 @@ from pydicom.sr.coding import Code
 from pydicom.uid import generate_uid
 
 from kerasbalance.data.dicom import Series
-from kerasbalance.data.dicom.header import lenient_pydicom
+from kerasbalance.data.dicom.guard import lenient_pydicom
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import Note
 from kerasbalance.data.export.files import check_target, write_target

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from kerasbalance.data.ct import CT, open_ct
 from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.dicom.files import list_files
+from kerasbalance.data.dicom.guard import is_dicom
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import read_regular
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
@@ -153,7 +154,7 @@ def _mask_file_digest(path: Path, root: Path) -> str:
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     place = path.relative_to(root)
     # The names of NIfTI and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
-    name = place.parent if content[128:132] == b"DICM" else place
+    name = place.parent if is_dicom(content) else place
     digest.update(os.fsencode(name))
     return digest.hexdigest()
 

@@ -12,11 +12,10 @@ from contextlib import closing
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pydicom
-
 from kerasbalance.data.dicom import Scan, Series, scan_folder
 from kerasbalance.data.dicom.files import natural_key
-from kerasbalance.data.dicom.header import Header, lenient_pydicom
+from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom, read_tags
+from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, read_regular
 from kerasbalance.data.ingest.case import CaseRequest
@@ -27,8 +26,6 @@ MANIFEST = "cases.csv"
 _MANIFEST_FOLDER = f"a folder with {MANIFEST}"
 COLUMNS = ("ct", "mask", "case", "patient", "labels")
 _NIFTI = (".nii.gz", ".nii")
-_SEG = "1.2.840.10008.5.1.4.1.1.66.4"
-_RTSTRUCT = "1.2.840.10008.5.1.4.1.1.481.3"
 _REFERENCE_TIMEOUT_S = 120.0
 
 
@@ -201,7 +198,7 @@ def _totalsegmentator(root: Path) -> list[CaseRequest | DataError]:
 
 def _dicom_tree(root: Path) -> list[CaseRequest | DataError]:
     scan = scan_folder(root)
-    masks = [header for header in scan.others if header.sop_class in (_SEG, _RTSTRUCT)]
+    masks = [header for header in scan.others if header.sop_class in (*SEGMENTATIONS, STRUCTURE_SET)]
     if not masks:
         return []
     paths, jobs = [header.file.path for header in masks], usable_cores()
@@ -237,8 +234,7 @@ class _References:
 def _references(path: Path) -> _References:
     """Read what a mask refers to, in a process of its own: the whole data set is parsed, and it is not trusted."""
     with lenient_pydicom(), malformed("a DICOM file", path):
-        dataset = pydicom.dcmread(path, stop_before_pixels=True, force=True)
-        named = [(item.keyword, str(item.value)) for item in dataset.iterall()]
+        named = [(item.keyword, str(item.value)) for item in read_tags(path).iterall()]
     series, frames = (
         frozenset(value for name, value in named if name == keyword and value)
         for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")

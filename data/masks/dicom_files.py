@@ -1,71 +1,19 @@
 """DICOM files as untrusted input: bounded, silent, and with no exception but `DataError`."""
 
-import logging
-import struct
-import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pydicom
-from pydicom.uid import UID, DeflatedExplicitVRLittleEndian
+from pydicom.uid import UID
 
+from kerasbalance.data.dicom.guard import HEAD_BYTES, MAX_FILE_BYTES, refuse_deflated
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.files import malformed, open_regular, read_regular, too_large
+from kerasbalance.data.files import malformed, read_regular, too_large
 from kerasbalance.data.volume.geometry import Array
 
-MAX_DICOM_BYTES = 2**31
 MAX_FRAME_PIXELS = 2**26
-DEFLATED = str(DeflatedExplicitVRLittleEndian).encode()
-HEAD_BYTES = 2**16
-SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.4"
-LABEL_MAP_SEGMENTATION = "1.2.840.10008.5.1.4.1.1.66.7"
-STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
-
-
-def is_dicom(head: bytes) -> bool:
-    """Say whether the first bytes are DICOM: the magic word, or a data set that begins with group 8 or 2."""
-    if head[128:132] == b"DICM":
-        return True
-    if len(head) < 12:
-        return False
-    group, element = struct.unpack("<HH", head[:4])
-    return group in (2, 8) and element <= 0x18
-
-
-@contextmanager
-def quiet_pydicom() -> Iterator[None]:
-    """Silence pydicom's warnings and log, which quote values, and its checks of values that are not used.
-
-    The settings are the process's: they hold for other threads as well while the context is open.
-    """
-    settings, log = pydicom.config.settings, logging.getLogger("pydicom")
-    before = settings.reading_validation_mode, log.disabled
-    settings.reading_validation_mode, log.disabled = pydicom.config.IGNORE, True
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            yield
-    finally:
-        settings.reading_validation_mode, log.disabled = before
-
-
-def read_header(path: Path, tags: list[str]) -> pydicom.Dataset:
-    """Read the given tags of a DICOM file, never the pixels.
-
-    Raises:
-        DataError: as `read_dicom`.
-    """
-    with (
-        open_regular(path, max_bytes=MAX_DICOM_BYTES) as file,
-        malformed("a DICOM file", path),
-    ):
-        _refuse_deflated(file.read(HEAD_BYTES), path)
-        file.seek(0)
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=[*tags], force=True)
 
 
 def read_dicom(path: Path) -> pydicom.Dataset:
@@ -74,25 +22,13 @@ def read_dicom(path: Path) -> pydicom.Dataset:
     Raises:
         DataError: not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
     """
-    content = read_regular(path, max_bytes=MAX_DICOM_BYTES)
-    _refuse_deflated(content[:HEAD_BYTES], path)
+    content = read_regular(path, max_bytes=MAX_FILE_BYTES)
+    refuse_deflated(content[:HEAD_BYTES], path)
     with malformed("a DICOM file", path):
         dataset = pydicom.dcmread(BytesIO(content), force=True)
         if not len(dataset):
             raise ValueError("empty")
         return dataset
-
-
-def _refuse_deflated(head: bytes, path: Path) -> None:
-    # pydicom inflates such a file without any limit, even when only the header is asked for.
-    if DEFLATED in head:
-        raise DataError(
-            "DEFLATED",
-            "a DICOM file that is deflated as a whole",
-            "any other transfer syntax",
-            "convert it first, e.g. with dcmconv +te",
-            path=path,
-        )
 
 
 def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:

@@ -3,17 +3,17 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from kerasbalance.data.dicom.guard import (
+    DICOMDIR,
+    SEGMENTATIONS,
+    STRUCTURE_SET,
+    is_dicom,
+    lenient_pydicom,
+    read_tags,
+)
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
-from kerasbalance.data.masks.dicom_files import (
-    LABEL_MAP_SEGMENTATION,
-    SEGMENTATION,
-    STRUCTURE_SET,
-    is_dicom,
-    quiet_pydicom,
-    read_header,
-)
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
 from kerasbalance.data.masks.nifti_masks import load_nifti
@@ -26,7 +26,6 @@ from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
 NIFTI_ENDINGS = (".nii.gz", ".nii")
-_DICOMDIR = "1.2.840.10008.1.3.10"
 
 
 def read_mask(
@@ -72,7 +71,7 @@ def read_mask(
     path = Path(path)
     request = Request(volume, rules, resample, png_order, allow)
     try:
-        with quiet_pydicom():
+        with lenient_pydicom():
             return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
     except DataError as error:
         raise error.at(path=path) from None
@@ -123,8 +122,8 @@ def _read_dicom_files(paths: Sequence[Path], request: Request, place: Path) -> M
     by_class: dict[str, list[Path]] = {}
     for path in paths:
         by_class.setdefault(sop_class_of(path), []).append(path)
-    by_class.pop(_DICOMDIR, None)
-    segmentations = by_class.pop(SEGMENTATION, []) + by_class.pop(LABEL_MAP_SEGMENTATION, [])
+    by_class.pop(DICOMDIR, None)
+    segmentations = [path for each in SEGMENTATIONS for path in by_class.pop(each, [])]
     structure_sets = by_class.pop(STRUCTURE_SET, [])
     if len(segmentations) + len(structure_sets) > 1:
         found = f"{len(segmentations)} DICOM SEG and {len(structure_sets)} RTSTRUCT files"
@@ -176,11 +175,11 @@ def kind_of(path: Path) -> str | None:
 
 def sop_class_of(path: Path) -> str:
     """Return the SOP class of a DICOM file, or what its Modality says it must be."""
-    header = read_header(path, ["SOPClassUID", "Modality"])
+    header = read_tags(path, ["SOPClassUID", "Modality"])
     with malformed("a DICOM file", path):
         meta = getattr(header, "file_meta", None)
         declared = header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else None)
-        by_modality = {"SEG": SEGMENTATION, "RTSTRUCT": STRUCTURE_SET}
+        by_modality = {"SEG": SEGMENTATIONS[0], "RTSTRUCT": STRUCTURE_SET}
         return str(declared or by_modality.get(str(header.get("Modality") or ""), ""))
 
 

@@ -4,14 +4,9 @@ from pathlib import Path
 
 import numpy as np
 
+from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import list_folder
-from kerasbalance.data.masks.dicom_files import (
-    LABEL_MAP_SEGMENTATION,
-    SEGMENTATION,
-    STRUCTURE_SET,
-    quiet_pydicom,
-)
 from kerasbalance.data.masks.mask import Request
 from kerasbalance.data.masks.read import kind_of, sop_class_of
 from kerasbalance.data.masks.segmentation import own_grid
@@ -38,7 +33,7 @@ def stand_in(reference: Path, prediction: Path) -> Volume:
     Raises:
         DataError: one of the masks has no grid, as RTSTRUCT and PNG (code `NEEDS_CT`), or it cannot be read.
     """
-    with quiet_pydicom():
+    with lenient_pydicom():
         ours, theirs = (
             _kind(path, name) for path, name in ((reference, "reference"), (prediction, "prediction"))
         )
@@ -70,7 +65,7 @@ def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
     images = []
     for kind, file in kinds:
         found = sop_class_of(file) if kind == "dicom" else "png"
-        if found in (SEGMENTATION, LABEL_MAP_SEGMENTATION):
+        if found in SEGMENTATIONS:
             return "seg", [file]
         if found in ("png", STRUCTURE_SET):
             word = "PNG" if found == "png" else "RTSTRUCT"

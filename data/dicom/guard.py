@@ -1,0 +1,121 @@
+"""DICOM as untrusted input: which files are DICOM, of which class, and how pydicom reads them in silence.
+
+Reference:
+    DICOM PS3.4 B.5 (SOP classes), PS3.5 A.5 (deflated transfer syntax), PS3.10 (file format).
+"""
+
+import logging
+import struct
+import warnings
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import pydicom
+from pydicom.dataset import FileDataset
+from pydicom.uid import UID
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.files import malformed, open_regular
+
+CT_IMAGE = "1.2.840.10008.5.1.4.1.1.2"
+ENHANCED_CT = ("1.2.840.10008.5.1.4.1.1.2.1", "1.2.840.10008.5.1.4.1.1.2.2")
+SEGMENTATIONS = ("1.2.840.10008.5.1.4.1.1.66.4", "1.2.840.10008.5.1.4.1.1.66.7")
+"""Segmentation Storage, and Label Map Segmentation Storage."""
+STRUCTURE_SET = "1.2.840.10008.5.1.4.1.1.481.3"
+DICOMDIR = "1.2.840.10008.1.3.10"
+
+DEFLATED = "1.2.840.10008.1.2.1.99"
+"""The transfer syntax whose whole data set pydicom inflates, without any limit."""
+
+MAX_FILE_BYTES = 2**31
+HEAD_BYTES = 2**16
+"""What is read of a file at first: nearly every header lies in it."""
+
+
+def is_dicom(head: bytes) -> bool:
+    """Say whether the first bytes of a file are DICOM.
+
+    Args:
+        head: at least the first 132 bytes, or all of the file.
+
+    Returns:
+        True for the prefix of a DICOM file, and for a data set without one whose first element is of group 2
+        or 8 and has a plausible length.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 12:
+        return False
+    for order in "<>":
+        group, element = struct.unpack(order + "HH", head[:4])
+        length: int = struct.unpack(order + "I", head[4:8])[0]
+        explicit = head[4:6].isalpha() and head[4:6].isupper()
+        implicit = group == 8 and order == "<" and length <= 1024
+        if group in (2, 8) and element <= 0x18 and (explicit or implicit):
+            return True
+    return False
+
+
+@contextmanager
+def lenient_pydicom() -> Iterator[None]:
+    """Let pydicom read invalid values in silence, because its warnings and its log quote them.
+
+    The settings belong to the process: they hold for other threads as well while the context is open.
+    """
+    settings, logger = pydicom.config.settings, logging.getLogger("pydicom")
+    mode, level = settings.reading_validation_mode, logger.level
+    settings.reading_validation_mode = pydicom.config.IGNORE
+    logger.setLevel(logging.CRITICAL + 1)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        settings.reading_validation_mode = mode
+        logger.setLevel(level)
+
+
+def known_name(uid: str) -> str:
+    """Return the standard's name of a UID, "" where the standard does not know it."""
+    name = UID(uid, validation_mode=pydicom.config.IGNORE).name
+    return "" if name == uid else str(name)
+
+
+def read_tags(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
+    """Read attributes of a DICOM file by keyword, or all of them; the pixels are left out.
+
+    Raises:
+        DataError: If the file is not regular, too large, deflated (`DEFLATED`) or damaged (`MALFORMED`).
+    """
+    with (
+        open_regular(path, max_bytes=MAX_FILE_BYTES) as file,
+        malformed("a DICOM file", path),
+        lenient_pydicom(),
+    ):
+        refuse_deflated(file.read(HEAD_BYTES), path)
+        file.seek(0)
+        wanted = None if tags is None else list(tags)
+        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted, force=True)
+
+
+def refuse_deflated(head: bytes, path: Path) -> None:
+    """Refuse a file that pydicom would inflate without any limit, even for its header alone.
+
+    Raises:
+        DataError: If the first bytes name the deflated transfer syntax (code `DEFLATED`).
+    """
+    if DEFLATED.encode() in head:
+        raise deflated(path)
+
+
+def deflated(path: Path, where: str | None = None) -> DataError:
+    """Make the error for a file that is deflated as a whole."""
+    return DataError(
+        "DEFLATED",
+        "a DICOM file that is deflated as a whole",
+        "any other transfer syntax",
+        "convert it first, e.g. with dcmconv +te",
+        path=path,
+        where=where,
+    )
