@@ -14,10 +14,32 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from kerasbalance.data.errors import DataError
+from kerasbalance.data.errors import DataError, Note
 
 MAX_FILE_BYTES = 4 * 2**30
-MAX_ENTRIES = 100_000
+MAX_FILES = 200_000
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """A plain file below a folder, named in messages by its number in name order.
+
+    Args:
+        path: where it lies.
+        number: its place in name order, from 1.
+        count: how many plain files there are.
+        size: bytes.
+    """
+
+    path: Path
+    number: int
+    count: int
+    size: int
+
+    @property
+    def where(self) -> str:
+        """How a message names the file without its name."""
+        return f"file {self.number} of {self.count}"
 
 
 @dataclass(frozen=True)
@@ -115,7 +137,7 @@ def list_folder(folder: Path) -> Listing:
     """List a folder without following links out of it.
 
     Raises:
-        DataError: it cannot be listed (`UNREADABLE`) or holds more than `MAX_ENTRIES` (`TOO_LARGE`).
+        DataError: it cannot be listed (`UNREADABLE`) or holds more than `MAX_FILES` (`TOO_MANY_FILES`).
     """
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: (natural_key(entry.name), entry.name))
@@ -128,8 +150,8 @@ def list_folder(folder: Path) -> Listing:
             "check its permissions",
             path=folder,
         ) from None
-    if len(entries) > MAX_ENTRIES:
-        raise too_large(f"a folder with {len(entries):,} entries", f"at most {MAX_ENTRIES:,}", folder)
+    if len(entries) > MAX_FILES:
+        raise _too_many(folder)
     visible = [entry for entry in entries if not entry.name.startswith(".")]
     files = tuple(entry for entry in visible if _is_inside_file(entry, root))
     folders = tuple(entry for entry in visible if entry.is_dir() and not entry.is_symlink())
@@ -141,3 +163,65 @@ def _is_inside_file(entry: Path, root: Path) -> bool:
         return entry.is_file() and (not entry.is_symlink() or entry.resolve().is_relative_to(root))
     except (OSError, RuntimeError):
         return False
+
+
+def list_files(root: Path) -> tuple[list[SourceFile], list[Note]]:
+    """List the plain files at or below `root` in natural name order.
+
+    Links are not followed; FIFOs, sockets, devices and links are counted in a note.
+
+    Raises:
+        DataError: `root` does not exist, cannot be read, or holds more than `MAX_FILES` files.
+    """
+    try:
+        mode = os.stat(root).st_mode
+        found, skipped = _walk(root) if stat.S_ISDIR(mode) else ([root], 0)
+        if not stat.S_ISDIR(mode) and not stat.S_ISREG(mode):
+            found, skipped = [], 1
+        found.sort(key=lambda path: (natural_key(str(path.relative_to(root))), str(path)))
+        sizes = [os.stat(path, follow_symlinks=path == root).st_size for path in found]
+    except DataError:
+        raise
+    except (OSError, ValueError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "an impossible name"
+        raise DataError(
+            "UNREADABLE",
+            f"a source that cannot be read ({reason})",
+            "an existing, readable file or folder",
+            "check the path and its permissions",
+            path=root,
+        ) from None
+    count = len(found)
+    files = [
+        SourceFile(path, n, count, size) for n, (path, size) in enumerate(zip(found, sizes, strict=True), 1)
+    ]
+    notes = [Note("NOT_REGULAR", f"{skipped} links, pipes or devices skipped")] if skipped else []
+    return files, notes
+
+
+def _walk(root: Path) -> tuple[list[Path], int]:
+    found: list[Path] = []
+    skipped = 0
+    folders = [root]
+    while folders:
+        with os.scandir(folders.pop()) as entries:
+            for entry in entries:
+                if entry.is_dir(follow_symlinks=False):
+                    folders.append(Path(entry.path))
+                elif entry.is_file(follow_symlinks=False):
+                    found.append(Path(entry.path))
+                else:
+                    skipped += 1
+                if len(found) + skipped + len(folders) > MAX_FILES:
+                    raise _too_many(root)
+    return found, skipped
+
+
+def _too_many(folder: Path) -> DataError:
+    return DataError(
+        "TOO_MANY_FILES",
+        f"more than {MAX_FILES} files",
+        "the folder of one data set",
+        "name a smaller folder",
+        path=folder,
+    )

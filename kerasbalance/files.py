@@ -6,25 +6,53 @@ from pathlib import Path
 
 def sync_folder(folder: Path) -> None:
     """Flush a folder's entries to disk, so that a rename in it survives a power cut."""
-    descriptor = os.open(folder, os.O_RDONLY)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
     finally:
         os.close(descriptor)
 
 
+def write_all(descriptor: int, content: bytes | memoryview) -> None:
+    """Write every byte to a descriptor; one call of the system may take only a part of them."""
+    rest = memoryview(content).cast("B")
+    while rest:
+        rest = rest[os.write(descriptor, rest) :]
+
+
+def write_new(path: Path, content: bytes | memoryview, *, mode: int = 0o666) -> None:
+    """Write a file that is not there yet and flush it to disk.
+
+    Args:
+        path: the file; its folder must exist.
+        content: all of it.
+        mode: its permissions, before the umask.
+
+    Raises:
+        OSError: If it exists or cannot be written; a file that was begun is removed.
+    """
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
+    try:
+        try:
+            write_all(descriptor, content)
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Put `content` at `path`: readers see the old file or the new one, never a part of either.
 
     Raises:
-        OSError: if it cannot be written; the old file is untouched and nothing is left beside it.
+        OSError: If it cannot be written; the old file is untouched and nothing is left beside it.
     """
     part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    part.unlink(missing_ok=True)  # left by a killed process of the same number
+    write_new(part, content)
     try:
-        with open(part, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)

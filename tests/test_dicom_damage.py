@@ -167,7 +167,7 @@ def test_a_deflate_bomb_is_refused_fast_and_in_little_memory(tmp_path, padding):
     with at_most(seconds=1, mebibytes=8):
         error = refusal(tmp_path)
     assert str(error) == (
-        "DEFLATED: file 1 of 2: a deflated file; expected an undeflated transfer syntax; "
+        "DEFLATED: file 1 of 2: a DICOM file that is deflated as a whole; expected any other transfer syntax; "
         "convert it first, e.g. with dcmconv +te"
     )
 

@@ -10,10 +10,10 @@ import pytest
 from made.series import PATIENT, make_enhanced, make_series, read, refusal, set_text
 from pydicom.uid import RLELossless
 
-from kerasbalance.data.dicom import files as files_module
+from kerasbalance.data import files as files_module
 from kerasbalance.data.dicom import scan_folder
-from kerasbalance.data.dicom.files import list_files, natural_key
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.files import list_files, natural_key
 
 
 def test_junk_beside_a_series_is_skipped_and_counted(tmp_path):

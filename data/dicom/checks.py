@@ -11,10 +11,11 @@ from pydicom.uid import UID
 
 from kerasbalance.data.dicom.codestream import RLE
 from kerasbalance.data.dicom.guard import CT_IMAGE, ENHANCED_CT, known_name
-from kerasbalance.data.dicom.limits import EXPANSION_FREE_BYTES, MAX_EXPANSION, MAX_VOXELS
+from kerasbalance.data.dicom.limits import EXPANSION_FREE_BYTES, MAX_EXPANSION
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.dicom.stack import Slice
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.volume.volume import MAX_VOXELS
 
 RELAXATIONS = {
     "gap": "slices that are missing or unevenly spaced",

@@ -7,12 +7,12 @@ Reference:
 import re
 from dataclasses import dataclass
 
-from kerasbalance.data.dicom.files import SourceFile
 from kerasbalance.data.dicom.frames import Frame
 from kerasbalance.data.dicom.guard import CT_IMAGE, ENHANCED_CT, known_name
 from kerasbalance.data.dicom.modality_values import ModalityLut
 from kerasbalance.data.dicom.pixel_layout import NATIVE
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.files import SourceFile
 
 MODALITIES = (
     "AU", "CR", "CT", "DX", "ECG", "ES", "KO", "MG", "MR", "NM", "OPT", "OT", "PR", "PT", "REG", "RF", "RTDOSE",

@@ -2,11 +2,7 @@
 
 from typing import BinaryIO
 
-MAX_SIDE = 4096
 MAX_FRAMES = 20_000
-MAX_VOXELS = 2**30
-"""Voxels of one series: 2 GiB of int16, e.g. 1,024 slices of 1024 x 1024."""
-
 MAX_EXPANSION = 50
 EXPANSION_FREE_BYTES = 2**28
 """A series may decode to `MAX_EXPANSION` times its stored bytes; up to 256 MiB nobody asks."""

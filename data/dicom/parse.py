@@ -18,7 +18,6 @@ from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 
 from kerasbalance.data.dicom.attributes import check_lengths, integer, order_number, text, texts
-from kerasbalance.data.dicom.files import SourceFile
 from kerasbalance.data.dicom.frames import Span, classic_frame, multi_frames
 from kerasbalance.data.dicom.guard import (
     DEFLATED,
@@ -38,8 +37,6 @@ from kerasbalance.data.dicom.header import (
 )
 from kerasbalance.data.dicom.limits import (
     MAX_FRAMES,
-    MAX_SIDE,
-    MAX_VOXELS,
     AsksToInflate,
     HeaderTooLarge,
     Meter,
@@ -55,6 +52,8 @@ from kerasbalance.data.dicom.pixel_layout import (
     read_element,
 )
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.files import SourceFile
+from kerasbalance.data.volume.volume import MAX_SIDE, MAX_VOXELS
 
 DEFLATING = (DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")

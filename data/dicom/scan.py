@@ -11,13 +11,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from kerasbalance.data.dicom.checks import check_values, has_geometry
-from kerasbalance.data.dicom.files import SourceFile, list_files
 from kerasbalance.data.dicom.frames import Frame
 from kerasbalance.data.dicom.header import MODALITIES, Header, refused
 from kerasbalance.data.dicom.parse import NotDicom, read_header
 from kerasbalance.data.dicom.stack import Slice, drop_duplicates, normal_of, sort_slices
 from kerasbalance.data.dicom.stack_checks import check_stack
 from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.files import SourceFile, list_files
 
 STRAY_LIMIT = 3
 """At most this many images of another plane count as unmarked localizers."""

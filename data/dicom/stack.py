@@ -10,9 +10,7 @@ from kerasbalance.data.dicom.frames import Frame
 from kerasbalance.data.dicom.header import Header, unreadable
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.volume.geometry import Array, Grid
-
-SAME_POSITION_MM = 1e-2
+from kerasbalance.data.volume.geometry import SAME_POSITION_MM, Array, Grid
 
 
 @dataclass(frozen=True)

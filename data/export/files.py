@@ -4,7 +4,8 @@ import os
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.files import sync_folder, write_aside
+from kerasbalance.data.store.files import write_aside
+from kerasbalance.files import sync_folder
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:

@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.ct import CT, open_ct
 from kerasbalance.data.dicom.checks import check_allow
-from kerasbalance.data.dicom.files import list_files
 from kerasbalance.data.dicom.guard import is_dicom
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.files import read_regular
+from kerasbalance.data.files import list_files, read_regular
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, check_rules
 from kerasbalance.data.masks import Mask, read_mask
@@ -26,9 +25,7 @@ from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.sealed_case import CaseArrays
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.shaping import crop_or_pad, resample_plane
-from kerasbalance.data.volume.volume import Identity, Volume
-
-MAX_SIDE = 4096
+from kerasbalance.data.volume.volume import MAX_SIDE, Identity, Volume
 
 
 @dataclass(frozen=True)

@@ -13,11 +13,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kerasbalance.data.dicom import Scan, Series, scan_folder
-from kerasbalance.data.dicom.files import natural_key
 from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom, read_tags
 from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.files import malformed, read_regular
+from kerasbalance.data.files import malformed, natural_key, read_regular
 from kerasbalance.data.ingest.case import CaseRequest
 from kerasbalance.data.ingest.isolate import Limits, run_isolated, usable_cores
 from kerasbalance.data.labels import OrganRule, parse_rule

@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.nifti.image import MAX_VOXELS, read_nifti
+from kerasbalance.data.nifti.image import read_nifti
+from kerasbalance.data.volume.volume import MAX_VOXELS
 
 ROOM = 4
 """A mask may have so many times the CT's voxels where it is not resampled (it may cover more slices)."""

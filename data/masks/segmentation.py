@@ -30,11 +30,10 @@ from kerasbalance.data.masks.dicom_files import (
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.placing import place
-from kerasbalance.data.volume.geometry import Array, Grid
+from kerasbalance.data.volume.geometry import SAME_POSITION_MM, Array, Grid
+from kerasbalance.data.volume.volume import MAX_VOXELS
 
-SAME_POSITION_MM = 1e-2
 MAX_SLICES = 16_384
-MAX_VOXELS = 2**30
 
 
 @dataclass(frozen=True, eq=False)

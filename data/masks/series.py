@@ -23,10 +23,8 @@ from kerasbalance.data.masks.dicom_files import (
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request, check_frame_of_reference
 from kerasbalance.data.masks.values import as_labels
-from kerasbalance.data.volume.geometry import Array, Grid
-
-SAME_POSITION_MM = 1e-2
-MAX_VOXELS = 2**30
+from kerasbalance.data.volume.geometry import SAME_POSITION_MM, Array, Grid
+from kerasbalance.data.volume.volume import MAX_VOXELS
 
 
 @dataclass(frozen=True, eq=False)

@@ -23,8 +23,8 @@ from numpy.typing import NDArray
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import malformed, open_regular, too_large
 from kerasbalance.data.volume.geometry import RAS_TO_LPS, Array, Grid
+from kerasbalance.data.volume.volume import MAX_VOXELS
 
-MAX_VOXELS = 2**30
 FREE_BYTES = 64 * 2**20
 TRAILING_BYTES = 2**20
 CHUNK_BYTES = 2**24

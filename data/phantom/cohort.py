@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import os
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -18,6 +17,7 @@ from kerasbalance.data.phantom.identity import CaseIdentity
 from kerasbalance.data.phantom.mask_files import NAMES, write_nifti, write_seg
 from kerasbalance.data.phantom.patient import HARD_KINDS
 from kerasbalance.data.phantom.rtstruct import write_rtstruct
+from kerasbalance.files import write_file
 
 MASK_FILES = {"seg": "seg.dcm", "rtstruct": "rtstruct.dcm", "nifti": "mask.nii.gz"}
 MANIFEST = "cases.csv"
@@ -140,8 +140,8 @@ def write_phantom(
             _write_case(out, planned)
         if progress is not None:
             progress(1)
-    _write_atomically(out / TABLE, _table(plan))
-    _write_atomically(out / MANIFEST, _manifest(plan))
+    write_file(out / TABLE, _table(plan).encode())
+    write_file(out / MANIFEST, _manifest(plan).encode())
     return plan
 
 
@@ -154,10 +154,12 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
         if marker.read_text() == text:
             return
         received = f"a folder that holds a phantom made with other parameters (see {PARAMETERS})"
-    elif any(path.name != f".{PARAMETERS}.partial" for path in out.iterdir()):
+    elif any(not path.name.startswith(f".{PARAMETERS}.") for path in out.iterdir()):
         received = "a folder that holds other files"
     else:
-        _write_atomically(marker, text)
+        for leftover in out.iterdir():  # of a run that was killed at its first file
+            leftover.unlink()
+        write_file(marker, text.encode())
         return
     raise DataError(
         "PHANTOM_FOLDER",
@@ -219,9 +221,3 @@ def _csv(rows: list[list[str]]) -> str:
     text = io.StringIO()
     csv.writer(text, lineterminator="\n").writerows(rows)
     return text.getvalue()
-
-
-def _write_atomically(path: Path, text: str) -> None:
-    temporary = path.with_name(f".{path.name}.partial")
-    temporary.write_text(text)
-    os.replace(temporary, path)

@@ -13,7 +13,8 @@ from pathlib import Path
 
 from kerasbalance.data.store.facts import Entry, facts_from
 from kerasbalance.data.store.faults import damaged
-from kerasbalance.data.store.files import read_file, replace_file, unwritable, write_all
+from kerasbalance.data.store.files import read_file, replace_file, unwritable
+from kerasbalance.files import write_all
 
 
 @dataclass(frozen=True)

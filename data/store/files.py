@@ -7,20 +7,12 @@ import uuid
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.files import sync_folder, write_new
 
 RESERVE_BYTES = 8 * 2**20
 """Free space that cases leave alone, so that the index and the log of refusals can still be written."""
 
 _FULL = {errno.ENOSPC, errno.EDQUOT, errno.EFBIG}
-
-
-def sync_folder(folder: Path) -> None:
-    """Make renames in a folder durable."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def check_space(folder: Path, size: int) -> None:
@@ -66,17 +58,9 @@ def write_aside(folder: Path, content: bytes | memoryview, *, reserve: bool = Tr
     try:
         if reserve:
             check_space(folder, len(content))
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(descriptor, content)
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
-    except BaseException as error:
-        path.unlink(missing_ok=True)
-        if isinstance(error, OSError):
-            raise unwritable(error, len(content), path=folder) from None
-        raise
+        write_new(path, content, mode=0o600)
+    except OSError as error:
+        raise unwritable(error, len(content), path=folder) from None
     return path
 
 
@@ -91,13 +75,6 @@ def read_file(path: Path) -> bytes:
         if not stat.S_ISREG(os.fstat(descriptor).st_mode):
             raise OSError(errno.EINVAL, "not a regular file")
         return file.read()
-
-
-def write_all(descriptor: int, content: bytes | memoryview) -> None:
-    """Write every byte; a call may take only a part of them."""
-    rest = memoryview(content).cast("B")
-    while rest:
-        rest = rest[os.write(descriptor, rest) :]
 
 
 def replace_file(path: Path, content: bytes) -> None:

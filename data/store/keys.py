@@ -18,7 +18,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.files import read_file, sync_folder, write_all
+from kerasbalance.data.store.files import read_file
+from kerasbalance.files import sync_folder, write_new
 
 SECRET_BYTES = 32
 
@@ -114,12 +115,7 @@ def _create(path: Path) -> None:
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     aside = path.with_name(f"{path.name}.{secrets.token_hex(8)}")
     try:
-        descriptor = os.open(aside, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
-        try:
-            write_all(descriptor, secrets.token_bytes(SECRET_BYTES))
-            os.fsync(descriptor)
-        finally:
-            os.close(descriptor)
+        write_new(aside, secrets.token_bytes(SECRET_BYTES), mode=0o600)
         with contextlib.suppress(FileExistsError):
             os.link(aside, path)  # of two processes that make it at once, one wins and both use its secret
         sync_folder(path.parent)

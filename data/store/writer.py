@@ -14,7 +14,8 @@ from kerasbalance.data.store.catalogue import (
     write_index,
 )
 from kerasbalance.data.store.facts import CaseFacts, Entry
-from kerasbalance.data.store.files import sync_folder, unwritable
+from kerasbalance.data.store.files import unwritable
+from kerasbalance.files import sync_folder
 
 if TYPE_CHECKING:
     from kerasbalance.data.store.store import Store

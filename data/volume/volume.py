@@ -8,6 +8,12 @@ from numpy.typing import NDArray
 from kerasbalance.data.errors import Note
 from kerasbalance.data.volume.geometry import Grid
 
+MAX_SIDE = 4096
+"""Pixels along one side of a slice."""
+
+MAX_VOXELS = 2**30
+"""Voxels of one volume: 2 GiB of int16, e.g. 1,024 slices of 1024 x 1024."""
+
 AIR_HU = -1024
 """What padding outside the field of view becomes, and the lowest value that is kept."""
 
