@@ -33,6 +33,12 @@ def ellipse(centre, radii, count=200):
     return np.stack([centre[0] + radii[0] * np.cos(angle), centre[1] + radii[1] * np.sin(angle)], axis=1)
 
 
+def box(row, column, rows, columns):
+    """A rectangle around whole pixels."""
+    low, high = np.array([row, column]) - 0.5, np.array([row + rows, column + columns]) - 0.5
+    return np.array([[low[0], low[1]], [low[0], high[1]], [high[0], high[1]], [high[0], low[1]]])
+
+
 def area(points):
     """The exact area of a polygon (the shoelace formula)."""
     row, column = points.T
@@ -202,15 +208,89 @@ def test_contours_beyond_the_edge_are_cut_and_counted(tmp_path):
     assert codes(mask) == ["CLIPPED"]
 
 
-def test_points_and_open_contours_are_left_out_with_a_note(tmp_path):
+def typed_contours(tmp_path, *kinds):
+    """Read one circle for each type of contour, side by side on slice 1; None leaves the type out."""
     grid = made_grid(SHAPE)
-    dataset = made_rtstruct({"liver": [contour_points(grid, 1, ellipse((99, 99), (20, 20)))] * 3})
-    first, second, _ = dataset.ROIContourSequence[0].ContourSequence
-    first.ContourGeometricType, first.ContourData = "POINT", ["1", "2", "3"]
-    second.ContourGeometricType = "OPEN_PLANAR"
+    circles = [contour_points(grid, 1, ellipse((99, 20 + 30 * n), (9, 9))) for n in range(len(kinds))]
+    dataset = made_rtstruct({"liver": circles})
+    for contour, kind in zip(dataset.ROIContourSequence[0].ContourSequence, kinds, strict=True):
+        if kind is None:
+            del contour.ContourGeometricType
+        else:
+            contour.ContourGeometricType = kind
     mask = read_mask(save(dataset, tmp_path / "rt.dcm"), plain_volume(grid))
-    assert mask.labels[1].any()
-    assert [(n.code, n.text[0]) for n in mask.notes] == [("OPEN_CONTOUR", "2")]
+    return [bool(mask.labels[1, 99, 20 + 30 * n]) for n in range(len(kinds))], mask
+
+
+@pytest.mark.filterwarnings("ignore:Invalid value for VR CS", "ignore:The value length")
+def test_contours_of_every_spelling_of_a_closed_type_are_filled(tmp_path):
+    kinds = (
+        "CLOSED_PLANAR",
+        "closed_planar",
+        "CLOSEDPLANAR",
+        "INTERPOLATED_PLANAR",
+        "Interpolated_Planar",
+        "",
+        None,
+    )
+    filled, mask = typed_contours(tmp_path, *kinds)
+    assert filled == [True] * 7
+    assert mask.notes == ()
+
+
+def test_what_is_left_out_is_told_with_its_cause(tmp_path):
+    kinds = ("POINT", "OPEN_PLANAR", "OPEN_NONPLANAR", "RIDDLE", "CLOSED_PLANAR")
+    filled, mask = typed_contours(tmp_path, *kinds)
+    assert filled == [False, False, False, False, True]
+    assert [(n.code, n.text, n.loud) for n in mask.notes] == [
+        ("OPEN_CONTOUR", "1 single points enclose nothing and were left out", True),
+        ("OPEN_CONTOUR", "2 open contours enclose nothing and were left out", True),
+        ("OPEN_CONTOUR", "1 contours of an unknown type enclose nothing and were left out", True),
+    ]
+
+
+def test_closed_contours_of_two_points_are_told_as_such(tmp_path):
+    grid = made_grid(SHAPE)
+    rois = {
+        "liver": [
+            contour_points(grid, 1, ellipse((99, 99), (9, 9))),
+            contour_points(grid, 1, [[5, 5], [9, 9]]),
+        ]
+    }
+    mask = read_contours(tmp_path, rois, plain_volume(grid))
+    text = "1 contours of fewer than three points enclose nothing and were left out"
+    assert [(n.code, n.text) for n in mask.notes] == [("OPEN_CONTOUR", text)]
+
+
+@pytest.mark.parametrize(
+    ("kinds", "pixels", "code"),
+    [
+        (("CLOSED_PLANAR", "CLOSED_PLANAR"), 28, ["CROSSING"]),
+        (("CLOSEDPLANAR_XOR", "CLOSEDPLANAR_XOR"), 24, []),
+        (("CLOSED_PLANAR", "CLOSEDPLANAR_XOR"), 24, []),
+    ],
+)
+def test_crossing_contours_unite_unless_their_type_is_xor(tmp_path, kinds, pixels, code):
+    grid = made_grid(SHAPE)
+    squares = [contour_points(grid, 1, box(10, 10, 4, 4)), contour_points(grid, 1, box(12, 12, 4, 4))]
+    dataset = made_rtstruct({"liver": squares})
+    for contour, kind in zip(dataset.ROIContourSequence[0].ContourSequence, kinds, strict=True):
+        contour.ContourGeometricType = kind
+    mask = read_mask(save(dataset, tmp_path / "rt.dcm"), plain_volume(grid))
+    assert mask.labels.sum() == pixels
+    assert [n.code for n in mask.notes if n.loud] == code
+
+
+def test_a_repeated_contour_counts_once_and_is_noted(tmp_path):
+    grid = made_grid(SHAPE)
+    square = box(10, 10, 4, 4)
+    rois = {
+        "liver": [contour_points(grid, 1, points) for points in (square, np.roll(square[::-1], 1, axis=0))]
+    }
+    mask = read_contours(tmp_path, rois, plain_volume(grid))
+    assert mask.labels.sum() == 16
+    text = "1 contours repeat another one of their ROI and slice and count once"
+    assert [(n.code, n.text) for n in mask.notes] == [("REPEATED", text)]
 
 
 def test_contours_on_an_uneven_series_find_their_slices(tmp_path):

@@ -6,6 +6,7 @@ Reference:
 
 from collections import Counter
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ import pydicom
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import malformed, too_large
 from kerasbalance.data.labels import SNOMED
+from kerasbalance.data.masks.contours import Combined, combine
 from kerasbalance.data.masks.dicom_files import read_dicom
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
@@ -27,16 +29,34 @@ SAME_PLANE = 0.1
 SINGLE_SLICE_MM = 1.0
 """How far from a lone slice, whose spacing is unknown, a contour may lie."""
 
-_FILLED = ("CLOSED_PLANAR", "CLOSEDPLANAR_XOR")
+_EXCLUSIVE = "CLOSEDPLANARXOR"
+_CLOSED = ("", "CLOSEDPLANAR", "INTERPOLATEDPLANAR", _EXCLUSIVE)
+"""Closed contours, in capitals and without underscores; writers differ in both, and some state no type."""
+_OPEN = {"POINT": "single points", "OPENPLANAR": "open contours", "OPENNONPLANAR": "open contours"}
+_DEGENERATE = ("contours of fewer than three points", "contours of an unknown type")
+
+
+@dataclass(frozen=True, eq=False)
+class _Contour:
+    """One closed contour.
+
+    Args:
+        points: float64 `(points, 3)`, LPS mm.
+        is_exclusive: whether its type is CLOSEDPLANAR_XOR.
+    """
+
+    points: Array
+    is_exclusive: bool
 
 
 def read_rtstruct(path: Path, request: Request) -> Mask:
     """Fill the contours of the ROIs that the rules name, or of known organs, on the CT's grid.
 
     The points go through the grid's own steps without rounding, so oblique and flipped stacks come out right.
-    Contours of one ROI on one slice combine by the even-odd rule (holes); several ROIs of one organ unite. A
-    contour belongs to the nearest slice within half a spacing along the normal; where contours were drawn on
-    finer planes than the CT's, the nearest plane of each slice is used.
+    Contours of one ROI on one slice combine as `contours.combine` describes (holes, crossings), or by the
+    even-odd rule if one of them is CLOSEDPLANAR_XOR; several ROIs of one organ unite. A contour belongs to the
+    nearest slice within half a spacing along the normal; where contours were drawn on finer planes than the
+    CT's, the nearest plane of each slice is used.
 
     Raises:
         DataError: damaged or with coordinates that are not finite (`MALFORMED`), too large (`TOO_LARGE`), not
@@ -83,8 +103,8 @@ def _frames_of_reference(dataset: pydicom.Dataset, selection: Selection) -> set[
 
 def _selected_contours(
     dataset: pydicom.Dataset, selection: Selection, count: Counter[str], path: Path
-) -> Iterator[tuple[int, list[Array]]]:
-    """Yield the number and the closed contours, float64 `(points, 3)` LPS mm, of each selected ROI."""
+) -> Iterator[tuple[int, list[_Contour]]]:
+    """Yield the number and the closed contours of each selected ROI."""
     for roi in dataset.get("ROIContourSequence") or []:
         with malformed("the contours of an RTSTRUCT", path):
             number = int(roi.ReferencedROINumber)
@@ -93,7 +113,7 @@ def _selected_contours(
             yield number, contours
 
 
-def _closed(roi: pydicom.Dataset, count: Counter[str]) -> Iterator[Array]:
+def _closed(roi: pydicom.Dataset, count: Counter[str]) -> Iterator[_Contour]:
     for contour in roi.get("ContourSequence") or []:
         count["contours"] += 1
         if count["contours"] > MAX_CONTOURS:
@@ -102,10 +122,15 @@ def _closed(roi: pydicom.Dataset, count: Counter[str]) -> Iterator[Array]:
         count["points"] += len(points)
         if count["points"] > MAX_POINTS:
             raise too_large(f"more than {MAX_POINTS:,} contour points", "fewer", None)
-        if str(contour.get("ContourGeometricType", "")).strip() in _FILLED and len(points) > 2:
-            yield points
+        kind = (
+            str(contour.get("ContourGeometricType") or "").strip().upper().replace("_", "").replace(" ", "")
+        )
+        if kind not in _CLOSED:
+            count[_OPEN.get(kind, _DEGENERATE[1])] += 1
+        elif len(points) < 3:
+            count[_DEGENERATE[0]] += 1
         else:
-            count["open"] += 1
+            yield _Contour(points, kind == _EXCLUSIVE)
 
 
 def _points(contour: pydicom.Dataset) -> Array:
@@ -126,36 +151,41 @@ def _points(contour: pydicom.Dataset) -> Array:
     return values.reshape(-1, 3)
 
 
-def _fill_roi(contours: list[Array], grid: Grid, canvas: Canvas, organ: int, count: Counter[str]) -> None:
+def _fill_roi(contours: list[_Contour], grid: Grid, canvas: Canvas, organ: int, count: Counter[str]) -> None:
     on_slice = _by_slice(contours, grid, count)
     steps = np.stack([grid.row_step_mm, grid.column_step_mm])
     to_pixel = np.linalg.pinv(steps)
     limits = np.array(grid.shape[1:]) - 0.5
-    for number, points in on_slice.items():
-        polygons = [(polygon - grid.positions_mm[number]) @ to_pixel for polygon in points]
+    for number, drawn in on_slice.items():
+        polygons = [(contour.points - grid.positions_mm[number]) @ to_pixel for contour in drawn]
         count["clipped"] += sum(bool((p < -0.5).any() or (p > limits).any()) for p in polygons)
-        canvas.paint(number, organ, fill_even_odd(polygons, grid.shape[1:]))
+        is_exclusive = any(contour.is_exclusive for contour in drawn)
+        shape = grid.shape[1:]
+        found = Combined(fill_even_odd(polygons, shape)) if is_exclusive else combine(polygons, shape)
+        count["crossing"] += found.crossing
+        count["repeated"] += found.repeated
+        canvas.paint(number, organ, found.inside)
     if on_slice:
         count["gaps"] += max(on_slice) - min(on_slice) + 1 - len(on_slice)
 
 
-def _by_slice(contours: list[Array], grid: Grid, count: Counter[str]) -> dict[int, list[Array]]:
+def _by_slice(contours: list[_Contour], grid: Grid, count: Counter[str]) -> dict[int, list[_Contour]]:
     """Assign contours to slices; of several planes near one slice only the nearest counts."""
     between = grid.spacing_mm[0] if grid.shape[0] > 1 else 2 * SINGLE_SLICE_MM
-    found: dict[int, list[tuple[float, Array]]] = {}
-    for points in contours:
-        depth = (points - grid.positions_mm[0]) @ grid.normal
+    found: dict[int, list[tuple[float, _Contour]]] = {}
+    for contour in contours:
+        depth = (contour.points - grid.positions_mm[0]) @ grid.normal
         if np.ptp(depth) > between:
             raise _not_parallel(float(np.ptp(depth)))
         number, offset = _nearest(float(depth.mean()), grid.depth_mm)
         if abs(offset) > 0.5 * between * (1 + 1e-6):
             count["outside"] += 1
         else:
-            found.setdefault(number, []).append((offset, points))
+            found.setdefault(number, []).append((offset, contour))
     chosen = {}
     for number, planes in found.items():
         best = min((offset for offset, _ in planes), key=abs)
-        chosen[number] = [points for offset, points in planes if abs(offset - best) <= SAME_PLANE * between]
+        chosen[number] = [own for offset, own in planes if abs(offset - best) <= SAME_PLANE * between]
         count["planes"] += len(planes) - len(chosen[number])
         count["used"] += len(chosen[number])
     return chosen
@@ -189,10 +219,18 @@ def _remarks(count: Counter[str]) -> Iterator[Note]:
     said = {
         "outside": ("OUTSIDE", "contours lie on no slice of the CT and were left out", True),
         "clipped": ("CLIPPED", "contours reach beyond the CT's edge and were cut there", False),
-        "open": ("OPEN_CONTOUR", "points, open or degenerate contours were left out", False),
+        "crossing": (
+            "CROSSING",
+            "contours cross another one of their ROI and slice; they were united, so check them",
+            True,
+        ),
+        "repeated": ("REPEATED", "contours repeat another one of their ROI and slice and count once", False),
         "planes": ("PLANES", "contours lie between slices whose own contours are nearer; left out", False),
         "gaps": ("CONTOUR_GAP", "slices inside a ROI have no contour and count as background", True),
     }
     for key, (code, text, loud) in said.items():
         if count[key]:
             yield Note(code, f"{count[key]} {text}", loud)
+    for cause in dict.fromkeys([*_OPEN.values(), *_DEGENERATE]):
+        if count[cause]:
+            yield Note("OPEN_CONTOUR", f"{count[cause]} {cause} enclose nothing and were left out", loud=True)
