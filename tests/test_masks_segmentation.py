@@ -259,6 +259,24 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(seg_path, tmp_path):
     assert refusal(save(dataset, tmp_path / "s.dcm"), made_volume(), ()).code == "DEFLATED"
 
 
+def test_a_deflated_file_is_refused_wherever_its_transfer_syntax_stands(seg_path, tmp_path, monkeypatch):
+    dataset = pydicom.dcmread(seg_path)
+    dataset.file_meta.ImplementationVersionName = "X"
+    dataset.file_meta.PrivateInformationCreatorUID = "1.2"
+    dataset.file_meta.PrivateInformation = b"\1" * 100_000
+    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    path = save(dataset, tmp_path / "s.dcm")
+    content = path.read_bytes()
+    # The transfer syntax is moved behind 100 kB of private information.
+    element = content.index(b"\2\0\x10\0UI")
+    length = 8 + int.from_bytes(content[element + 6 : element + 8], "little")
+    end = content.index(b"\1" * 100_000) + 100_000
+    moved = content[:element] + content[element + length : end] + content[element : element + length]
+    path.write_bytes(moved + content[end:])
+    monkeypatch.setattr("zlib.decompressobj", lambda *_: pytest.fail("it was inflated"))
+    assert refusal(path, made_volume(), ()).code == "DEFLATED"
+
+
 def test_sequences_nested_without_end_are_refused_in_words(tmp_path):
     level = b"\x08\x00\x40\x11SQ\0\0" + b"\xff" * 4 + b"\xfe\xff\x00\xe0" + b"\xff" * 4
     element = b"\x08\x00\x16\x00UI\x1c\x001.2.840.10008.5.1.4.1.1.66.4"

@@ -5,16 +5,19 @@ Reference:
 """
 
 import logging
+import os
 import struct
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import BinaryIO, cast
 
 import pydicom
 from pydicom.dataset import FileDataset
 from pydicom.uid import UID
 
+from kerasbalance.data.dicom.limits import AsksToInflate
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, open_regular
 
@@ -88,25 +91,57 @@ def read_tags(path: Path, tags: Sequence[str] | None = None) -> FileDataset:
     Raises:
         DataError: If the file is not regular, too large, deflated (`DEFLATED`) or damaged (`MALFORMED`).
     """
-    with (
-        open_regular(path, max_bytes=MAX_FILE_BYTES) as file,
-        malformed("a DICOM file", path),
-        lenient_pydicom(),
-    ):
-        refuse_deflated(file.read(HEAD_BYTES), path)
-        file.seek(0)
-        wanted = None if tags is None else list(tags)
-        return pydicom.dcmread(file, stop_before_pixels=True, specific_tags=wanted, force=True)
+    with open_regular(path, max_bytes=MAX_FILE_BYTES) as file:
+        return parse(file, path, tags)
 
 
-def refuse_deflated(head: bytes, path: Path) -> None:
-    """Refuse a file that pydicom would inflate without any limit, even for its header alone.
+def parse(
+    file: BinaryIO, path: Path, tags: Sequence[str] | None = None, *, pixels: bool = False
+) -> FileDataset:
+    """Let pydicom read an open file, in silence and without inflating it.
+
+    Args:
+        file: the file, at its beginning.
+        path: where it lies, for errors.
+        tags: the attributes that are wanted, by keyword; None for all of them.
+        pixels: whether the pixels are read too.
 
     Raises:
-        DataError: If the first bytes name the deflated transfer syntax (code `DEFLATED`).
+        DataError: If the file is deflated (`DEFLATED`) or damaged (`MALFORMED`).
     """
-    if DEFLATED.encode() in head:
-        raise deflated(path)
+    wanted = None if tags is None else list(tags)
+    with malformed("a DICOM file", path), lenient_pydicom():
+        try:
+            source = cast(BinaryIO, _SizedReads(file))
+            return pydicom.dcmread(source, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
+        except AsksToInflate:
+            raise deflated(path) from None
+
+
+class _SizedReads:
+    """A file that gives so many bytes, but never all the rest: pydicom asks for that only to inflate it, without limit.
+
+    Args:
+        file: what is read.
+    """
+
+    name = ""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._size = file.seek(0, os.SEEK_END)
+        file.seek(0)
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """Read at most `size` bytes; no more memory is taken than there are bytes.
+
+        Raises:
+            AsksToInflate: If no size is given.
+        """
+        if size < 0:
+            raise AsksToInflate
+        return self._file.read(min(size, max(self._size - self.tell(), 0)))
 
 
 def deflated(path: Path, where: str | None = None) -> DataError:

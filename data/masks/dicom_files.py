@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from kerasbalance.data.dicom.guard import HEAD_BYTES, MAX_FILE_BYTES, refuse_deflated
+from kerasbalance.data.dicom.guard import MAX_FILE_BYTES, parse
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, read_regular, too_large
 from kerasbalance.data.volume.geometry import Array
@@ -22,13 +22,11 @@ def read_dicom(path: Path) -> pydicom.Dataset:
     Raises:
         DataError: not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
     """
-    content = read_regular(path, max_bytes=MAX_FILE_BYTES)
-    refuse_deflated(content[:HEAD_BYTES], path)
+    dataset = parse(BytesIO(read_regular(path, max_bytes=MAX_FILE_BYTES)), path, pixels=True)
     with malformed("a DICOM file", path):
-        dataset = pydicom.dcmread(BytesIO(content), force=True)
         if not len(dataset):
             raise ValueError("empty")
-        return dataset
+    return dataset
 
 
 def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:
