@@ -35,6 +35,20 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
+# Files that read, write or judge without a model; one backend's run of them says all.
+WITHOUT_BACKEND = (
+    "test_dicom_", "test_faults", "test_geometry", "test_ingest", "test_isolate", "test_labels", "test_layouts",
+    "test_masks_", "test_nifti", "test_organ_check", "test_packaging", "test_phantom", "test_privacy", "test_real_ct",
+    "test_shaping", "test_splits", "test_store", "test_surface",
+)  # fmt: skip
+
+
+def pytest_collection_modifyitems(items):
+    for item in items:
+        if item.path.name.startswith(WITHOUT_BACKEND):
+            item.add_marker(pytest.mark.without_backend)
+
+
 @pytest.fixture(scope="session")
 def cohort(tmp_path_factory):
     """A folder of small cases with a manifest."""
