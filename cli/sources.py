@@ -19,7 +19,8 @@ if TYPE_CHECKING:
 _PATH = click.Path(path_type=Path)
 
 _OPTIONS = (
-    click.option("--mask", type=_PATH, help="Mask of the one case that SRC is: file or folder."),
+    click.option("--mask", "masks", multiple=True, type=_PATH, help="Mask of the one case that SRC is: file or "
+                 "folder. May be repeated: several masks of one CT become one case."),
     click.option("--manifest", type=_PATH, help="CSV with the columns ct, mask and, if wanted, case, patient, "
                  "labels; SRC is not needed then."),
     click.option("--label", "labels", multiple=True, metavar="ORGAN=VALUES",
@@ -71,21 +72,23 @@ def _layout_finder(source: Path | None, given: dict[str, Any]) -> "Callable[[], 
     from kerasbalance.data.ingest.case import CaseRequest
     from kerasbalance.data.ingest.layouts import Layout, find_cases, read_manifest
     from kerasbalance.data.labels import check_rules, parse_rule
+    from kerasbalance.data.masks.read import MaskSource
 
-    mask, manifest = given.pop("mask"), given.pop("manifest")
+    masks, manifest = given.pop("masks"), given.pop("manifest")
     one_case = {name: given.pop(name) for name in ("series", "patient", "png_order")}
     rules = tuple(parse_rule(text) for text in given.pop("labels"))
     check_rules(rules)
-    if mask is None and any(one_case.values()):
+    if not masks and any(one_case.values()):
         raise click.UsageError("--series, --patient and --png-order describe one case: they need --mask")
     if manifest is not None:
-        if source is not None or mask is not None:
+        if source is not None or masks:
             raise click.UsageError("--manifest names the cases: leave out SRC and --mask")
         return lambda: read_manifest(manifest, rules)
     if source is None:
         raise click.UsageError("name SRC or --manifest")
-    if mask is not None:
-        return lambda: Layout("one case", (CaseRequest(source, mask, rules, **one_case),))
+    if masks:
+        more = tuple(MaskSource(mask, rules, one_case["png_order"]) for mask in masks[1:])
+        return lambda: Layout("one case", (CaseRequest(source, masks[0], rules, more=more, **one_case),))
     return lambda: find_cases(source, rules)
 
 
@@ -122,7 +125,8 @@ def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:
     """Return an outcome as plain values."""
     plain: dict[str, Any] = {"case": outcome.request.where, "status": outcome.status}
     if show_paths:
-        plain |= {"ct": readable(str(outcome.request.ct)), "mask": readable(str(outcome.request.mask))}
+        masks = [readable(str(mask.path)) for mask in outcome.request.masks]
+        plain |= {"ct": readable(str(outcome.request.ct)), "masks": masks}
     if outcome.error is not None:
         plain |= problem_json(outcome.error, show_paths=show_paths)
     if outcome.facts is not None:

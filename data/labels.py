@@ -23,6 +23,7 @@ _SYNONYMS = {
     ),
     "spleen": ("spleen", "lien", "milz", "rate"),
 }
+_PAIRED = frozenset({"kidney"})
 _KNOWN = {name: organ for organ, names in _SYNONYMS.items() for name in names}
 
 SNOMED = {
@@ -92,6 +93,11 @@ def parse_rule(text: str) -> OrganRule:
 def known_organ(name: str) -> str | None:
     """Return the organ that a segment or ROI name plainly means, or None ("Liver" → "liver")."""
     return _KNOWN.get(re.sub(r"[^a-z0-9]+", "_", name.strip().lower()).strip("_"))
+
+
+def is_paired(organ: str) -> bool:
+    """Return whether a known organ consists of a left and a right part that lie apart."""
+    return organ in _PAIRED
 
 
 def plain_name(name: str) -> str | None:

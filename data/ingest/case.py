@@ -5,7 +5,7 @@ import math
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -19,7 +19,8 @@ from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import list_files, read_regular
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, check_rules
-from kerasbalance.data.masks import Mask, read_mask
+from kerasbalance.data.masks import Mask
+from kerasbalance.data.masks.read import MaskSource, read_masks
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.sealed_case import CaseArrays
@@ -41,6 +42,7 @@ class CaseRequest:
         series_uid: or its SeriesInstanceUID, "" where there is only one.
         png_order: how a PNG stack is ordered, see `masks.read_mask`.
         where: how messages name the case, e.g. "case 3 of 12".
+        more: further masks of the same CT, each with rules of its own.
     """
 
     ct: Path
@@ -51,6 +53,18 @@ class CaseRequest:
     series_uid: str = ""
     png_order: str | None = None
     where: str = "case 1 of 1"
+    more: tuple[MaskSource, ...] = ()
+
+    @property
+    def masks(self) -> tuple[MaskSource, ...]:
+        """All masks of the case."""
+        return (MaskSource(self.mask, self.rules, self.png_order), *self.more)
+
+
+def join_masks(first: CaseRequest, second: CaseRequest) -> CaseRequest:
+    """Return the first case with the masks of the second one, which names the same CT, added."""
+    added = tuple(mask for mask in second.masks if mask not in first.masks)
+    return replace(first, patient=first.patient or second.patient, more=(*first.more, *added))
 
 
 @dataclass(frozen=True)
@@ -114,7 +128,7 @@ def open_case(request: CaseRequest, options: CaseOptions) -> OpenedCase:
     ct = open_ct(request.ct, allow=options.allow, series=request.series, series_uid=request.series_uid)
     ct_digest = ct.digest()
     with _place_in_errors("mask"):
-        state = _file_states(request.mask)
+        state = _mask_states(request)
         return OpenedCase(request, options, ct, _case_digest(request, options, ct_digest), state)
 
 
@@ -129,6 +143,10 @@ def _place_in_errors(where: str) -> Iterator[None]:
         raise error.at(where=where) from None
 
 
+def _mask_states(request: CaseRequest) -> tuple[tuple[object, ...], ...]:
+    return tuple(state for mask in request.masks for state in _file_states(mask.path))
+
+
 def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
     states = [(file.path, os.lstat(file.path)) for file in list_files(path)[0]]
     return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
@@ -136,13 +154,17 @@ def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
 
 def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
     digest = hashlib.sha256(ct_digest.encode())
-    files, _ = list_files(request.mask)
-    digest.update("".join(sorted(_mask_file_digest(file.path, request.mask) for file in files)).encode())
-    if request.png_order == "file":  # masks are paired with the CT's files in the order of their names
+    for mask in request.masks:
+        files, _ = list_files(mask.path)
+        digest.update("".join(sorted(_mask_file_digest(file.path, mask.path) for file in files)).encode())
+    if any(
+        mask.png_order == "file" for mask in request.masks
+    ):  # masks are paired with the CT's files in the order of their names
         names = [file.path.name for file in list_files(request.ct)[0]]
         digest.update(repr(names).encode("utf-8", "surrogatepass"))
     shaping = (sorted(options.allow), options.resample_mask, options.crop, options.resize, options.keep_uids)
     digest.update(repr((request.rules, request.png_order, request.patient, shaping)).encode())
+    digest.update("".join(repr((mask.rules, mask.png_order)) for mask in request.more).encode())
     return digest.hexdigest()
 
 
@@ -163,12 +185,13 @@ def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, 
         DataError: CT or mask are refused.
     """
     request, options = opened.request, opened.options
-    check_rules(request.rules)
+    for mask_source in request.masks:
+        check_rules(mask_source.rules)
     volume = opened.ct.read()
     _check_sides(volume, options)
     with _place_in_errors("mask"):
         mask = _read_mask(request, volume, options)
-        if opened.mask_state != _file_states(request.mask):
+        if opened.mask_state != _mask_states(request):
             raise DataError("CHANGING", "files that changed while they were read", "files at rest",
                             "ingest the case when its files are complete")  # fmt: skip
     hu, labels, grid = _shape(volume, mask, options)
@@ -219,14 +242,7 @@ def _check_sides(volume: Volume, options: CaseOptions) -> None:
 
 
 def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Mask:
-    return read_mask(
-        request.mask,
-        volume,
-        request.rules,
-        resample=options.resample_mask,
-        png_order=request.png_order,
-        allow=options.allow,
-    )
+    return read_masks(request.masks, volume, resample=options.resample_mask, allow=options.allow)
 
 
 def _patient(opened: OpenedCase, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:

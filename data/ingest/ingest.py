@@ -98,7 +98,7 @@ def ingest(
             # Closed, and with it the worker processes, before the lock is given back.
             with closing(run_isolated(_work, tasks, jobs=jobs, limits=Limits.for_jobs(jobs))) as results:
                 for number, result in results:
-                    outcome = _settle(writer, requests[number], result, replace_changed)
+                    outcome = _settle(writer, requests[number], result, replace_changed, log.keys)
                     log.note(outcome)
                     yield outcome
         except BaseException:
@@ -116,6 +116,7 @@ class _Log:
     links: dict[str, str]
     refused: dict[str, Rejection] = field(default_factory=dict)
     taken: set[str] = field(default_factory=set)
+    keys: set[str] = field(default_factory=set)
 
     def note(self, outcome: Outcome) -> None:
         request = outcome.request
@@ -126,6 +127,8 @@ class _Log:
             return
         self.taken.add(source)
         facts = outcome.facts
+        if facts is not None:
+            self.keys.add(facts.key)
         if facts is not None and outcome.status != "duplicate" and self.links.get(facts.key) != place:
             self.pseudonyms.remember(facts.key, Path(place))
 
@@ -175,7 +178,11 @@ def _find_source(store: Store, key: str, digest: str) -> Entry | None:
 
 
 def _settle(
-    writer: Writer, request: CaseRequest, result: _Built | DataError, replace_changed: bool
+    writer: Writer,
+    request: CaseRequest,
+    result: _Built | DataError,
+    replace_changed: bool,
+    done: set[str],
 ) -> Outcome:
     if isinstance(result, DataError):
         if result.code == "DISK_FULL":
@@ -184,7 +191,8 @@ def _settle(
     if result.written is None:
         return Outcome(request, "unchanged", result.entry.facts)
     try:
-        status, facts = _judge(writer, result.entry, replace_changed)
+        again = result.entry.facts.key in done
+        status, facts = _judge(writer, result.entry, replace_changed and not again, again)
     except DataError as error:
         result.written.unlink()
         if error.code in ("DISK_FULL", "UNWRITABLE"):
@@ -197,8 +205,14 @@ def _settle(
     return Outcome(request, status, facts)
 
 
-def _judge(writer: Writer, entry: Entry, replace_changed: bool) -> tuple[str, CaseFacts]:
+def _judge(writer: Writer, entry: Entry, replace_changed: bool, again: bool) -> tuple[str, CaseFacts]:
     """Decide what a newly read case is to the store: a status, and the facts that are stored then.
+
+    Args:
+        writer: the store.
+        entry: the new case.
+        replace_changed: whether it may take the place of a stored case of the same series.
+        again: whether this ingest had a case of the same series before.
 
     Raises:
         DataError: it contradicts a stored case (codes `CHANGED`, `DUPLICATE`).
@@ -210,8 +224,7 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool) -> tuple[str, Ca
     if old is not None and not changed:
         return "unchanged", old
     if changed and not replace_changed:
-        raise DataError("CHANGED", "a series that is stored with other pixels, another mask or other options",
-                        "the same content as before", "pass --replace to put it in place of the old")  # fmt: skip
+        raise _changed(before, facts, again)
     twin = writer.twin(facts)
     if twin is None:
         return ("replaced" if changed else "mended" if known else "taken"), facts
@@ -221,6 +234,25 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool) -> tuple[str, Ca
     if known:
         writer.drop(facts.key)  # damaged, and its content is stored whole under another key
     return "duplicate", twin
+
+
+def _changed(before: CaseFacts | None, facts: CaseFacts, again: bool) -> DataError:
+    """Make the error for other content of a stored series; following its advice never loses an organ."""
+    lost = [organ for organ in before.organs if organ not in facts.organs] if before else []
+    together = (
+        "ingest all masks of the CT as one case: in one folder, or repeat --mask, or a manifest row for each"
+    )
+    if again:
+        received, expected = (
+            "a CT series that another case of this ingest has with other content",
+            "each CT once",
+        )
+        return DataError("CHANGED", received, expected, together)
+    if lost:
+        received = f"a mask with {', '.join(facts.organs)} for a series that is stored with {', '.join(lost)} as well"
+        return DataError("CHANGED", received, "a mask with all stored organs", together)
+    return DataError("CHANGED", "a series that is stored with other pixels, another mask or other options",
+                     "the same content as before", "pass --replace to put it in place of the old")  # fmt: skip
 
 
 def _content(facts: CaseFacts) -> tuple[object, ...]:

@@ -17,7 +17,7 @@ from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_
 from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, natural_key, read_regular
-from kerasbalance.data.ingest.case import CaseRequest
+from kerasbalance.data.ingest.case import CaseRequest, join_masks
 from kerasbalance.data.ingest.isolate import Limits, run_isolated, usable_cores
 from kerasbalance.data.labels import OrganRule, parse_rule
 
@@ -80,7 +80,8 @@ def _numbered(requests: list[CaseRequest]) -> tuple[CaseRequest, ...]:
 def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
     """Read a list of cases: CSV with the columns ct and mask, and optionally case, patient and labels.
 
-    Paths are relative to the manifest's folder. `labels` holds rules like `liver=5,6;spleen=1`; it takes the
+    Paths are relative to the manifest's folder. Rows that name the same CT are one case with several masks.
+    `labels` holds rules like `liver=5,6;spleen=1`; it takes the
     place of `rules` in that row.
 
     Raises:
@@ -103,8 +104,17 @@ def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
         raise _manifest_error(what, f"the columns {', '.join(COLUMNS)} (ct and mask are needed)", path)
     if not rows:
         raise _manifest_error("a manifest without rows", "one row for each case", path)
-    requests = [_row(number, row, path, rules) for number, row in enumerate(rows, 1)]
-    return Layout("manifest", _numbered(requests))
+    requests: dict[Path, CaseRequest] = {}
+    for number, row in enumerate(rows, 1):
+        request = _row(number, row, path, rules)
+        place = Path(os.path.realpath(request.ct))
+        known = requests.get(place)
+        if known and known.patient and request.patient not in ("", known.patient):
+            raise _manifest_error(
+                f"row {number} with another patient than an earlier row of the same CT", "one patient", path
+            )
+        requests[place] = join_masks(known, request) if known else request
+    return Layout("manifest", _numbered(list(requests.values())))
 
 
 def _row(number: int, row: dict[str, str | None], path: Path, rules: tuple[OrganRule, ...]) -> CaseRequest:
@@ -204,7 +214,17 @@ def _dicom_tree(root: Path) -> list[CaseRequest | DataError]:
     limits = Limits.for_jobs(jobs, timeout_s=_REFERENCE_TIMEOUT_S)
     with closing(run_isolated(_references, paths, jobs=jobs, limits=limits)) as results:
         found = dict(results)
-    return [_case_of(header, found[n], scan) for n, header in enumerate(masks)]
+    return _by_series([_case_of(header, found[n], scan) for n, header in enumerate(masks)])
+
+
+def _by_series(found: list[CaseRequest | DataError]) -> list[CaseRequest | DataError]:
+    """Make one case of all masks that refer to one series."""
+    cases: dict[str, CaseRequest] = {}
+    for item in found:
+        if isinstance(item, CaseRequest):
+            known = cases.get(item.series_uid)
+            cases[item.series_uid] = join_masks(known, item) if known else item
+    return [*cases.values(), *(item for item in found if isinstance(item, DataError))]
 
 
 def _case_of(header: Header, result: "_References | DataError", scan: Scan) -> CaseRequest | DataError:

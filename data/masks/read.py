@@ -1,6 +1,8 @@
 """Reading a reference mask of any kind onto the grid of its CT."""
 
 from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from kerasbalance.data.dicom.guard import (
@@ -16,6 +18,7 @@ from kerasbalance.data.files import Listing, list_folder, malformed, open_regula
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
+from kerasbalance.data.masks.merging import merge_masks
 from kerasbalance.data.masks.nifti_masks import load_nifti
 from kerasbalance.data.masks.png import ORDERS, is_png, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
@@ -26,6 +29,39 @@ from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
 NIFTI_ENDINGS = (".nii.gz", ".nii")
+
+
+@dataclass(frozen=True)
+class MaskSource:
+    """One mask of a CT, as the user names it.
+
+    Args:
+        path: file or folder.
+        rules: which of its values mean which organ; empty to recognise known names.
+        png_order: how a PNG stack is ordered, see `read_mask`.
+    """
+
+    path: Path
+    rules: tuple[OrganRule, ...] = ()
+    png_order: str | None = None
+
+
+def read_masks(
+    sources: Sequence[MaskSource],
+    volume: Volume,
+    *,
+    resample: bool = False,
+    allow: frozenset[str] = frozenset(),
+) -> Mask:
+    """Read one or several masks of a CT as one, see `read_mask` and `merging.merge_masks`."""
+    readers = [
+        partial(read_mask, s.path, volume, s.rules, resample=resample, png_order=s.png_order, allow=allow)
+        for s in sources
+    ]
+    if len(readers) == 1:
+        return readers[0]()
+    rules = {rule.organ: rule for source in sources for rule in source.rules}
+    return merge_masks(readers, tuple(rules.values()))
 
 
 def read_mask(
@@ -40,8 +76,9 @@ def read_mask(
     """Read a mask and map it, by position, onto the grid of its CT.
 
     The kind is told from the content. A file may be NIfTI, DICOM SEG, RTSTRUCT or one DICOM or PNG image; a
-    folder may hold one such file, a DICOM image series, a PNG stack, one NIfTI file for each organ
-    (`liver.nii.gz`, `kidney_left.nii.gz`), or a folder for each organ with a series or a stack in it.
+    folder may hold one such file, several SEG and RTSTRUCT (for example one organ each), a DICOM image series, a
+    PNG stack, one NIfTI file for each organ (`liver.nii.gz`, `kidney_left.nii.gz`), or a folder for each organ with
+    a series or a stack in it.
 
     Args:
         path: a file or a folder.
@@ -125,13 +162,12 @@ def _read_dicom_files(paths: Sequence[Path], request: Request, place: Path) -> M
     by_class.pop(DICOMDIR, None)
     segmentations = [path for each in SEGMENTATIONS for path in by_class.pop(each, [])]
     structure_sets = by_class.pop(STRUCTURE_SET, [])
-    if len(segmentations) + len(structure_sets) > 1:
-        found = f"{len(segmentations)} DICOM SEG and {len(structure_sets)} RTSTRUCT files"
-        raise _ambiguous(f"a folder with {found}", place)
-    if segmentations:
-        return read_segmentation(segmentations[0], request)
-    if structure_sets:
-        return read_rtstruct(structure_sets[0], request)
+    readers = [partial(read_segmentation, path, request) for path in segmentations]
+    readers += [partial(read_rtstruct, path, request) for path in structure_sets]
+    if len(readers) == 1:
+        return readers[0]()
+    if readers:
+        return merge_masks(readers, request.rules)
     images = [path for group in by_class.values() for path in group]
     if not images:
         raise _no_mask("DICOM files without any image, SEG or RTSTRUCT", place)
