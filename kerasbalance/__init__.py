@@ -1,7 +1,7 @@
 """Balanced training of 2D segmentation models: score the slices, mine the hard ones, go on training.
 
-Names are loaded on first use: ``import kerasbalance`` is instant and a Keras backend can still be
-chosen afterwards (``KERAS_BACKEND``). ``kerasbalance.data`` reads CT; ``kerasbalance.cli`` is the command line.
+Names are loaded on first use: `import kerasbalance` is instant and a Keras backend can still be
+chosen afterwards (`KERAS_BACKEND`). `kerasbalance.data` reads CT; `kerasbalance.cli` is the command line.
 
 Reference:
     Zhang et al., "Data Balancing Based on Pre-Training Strategy for Liver Segmentation from CT Scans",
@@ -12,6 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from kerasbalance import losses as losses
     from kerasbalance import models as models
     from kerasbalance.batches.dataset import IndexedDataset as IndexedDataset
     from kerasbalance.batches.index import Index as Index
@@ -22,85 +23,112 @@ if TYPE_CHECKING:
     from kerasbalance.errors import CheckpointWriteError as CheckpointWriteError
     from kerasbalance.errors import Interrupted as Interrupted
     from kerasbalance.errors import NonFiniteError as NonFiniteError
+    from kerasbalance.evaluation.cases import CaseMetrics as CaseMetrics
+    from kerasbalance.evaluation.cases import MetricSummary as MetricSummary
+    from kerasbalance.evaluation.cases import OrganSummary as OrganSummary
+    from kerasbalance.evaluation.cases import SliceMetrics as SliceMetrics
     from kerasbalance.evaluation.cases import evaluate_case as evaluate_case
     from kerasbalance.evaluation.cases import evaluate_slices as evaluate_slices
     from kerasbalance.evaluation.cases import keep_largest_component as keep_largest_component
     from kerasbalance.evaluation.cases import summarise_cases as summarise_cases
+    from kerasbalance.evaluation.paired import PairedDifference as PairedDifference
+    from kerasbalance.evaluation.paired import paired_difference as paired_difference
     from kerasbalance.evaluation.splits import CaseSplit as CaseSplit
     from kerasbalance.evaluation.splits import split_cases as split_cases
+    from kerasbalance.evaluation.surface import SurfaceMetrics as SurfaceMetrics
     from kerasbalance.evaluation.surface import surface_metrics as surface_metrics
     from kerasbalance.losses.dice import DiceLoss as DiceLoss
     from kerasbalance.losses.dice import dice_loss as dice_loss
     from kerasbalance.losses.hard_pixels import DiceFocalLoss as DiceFocalLoss
     from kerasbalance.losses.hard_pixels import DiceTopKLoss as DiceTopKLoss
+    from kerasbalance.losses.hard_pixels import focal_loss as focal_loss
+    from kerasbalance.losses.hard_pixels import top_k_loss as top_k_loss
     from kerasbalance.losses.metrics import DiceScore as DiceScore
     from kerasbalance.losses.schedules import PolyDecay as PolyDecay
     from kerasbalance.mining.callback import ScheduledMining as ScheduledMining
     from kerasbalance.mining.counts import SliceScores as SliceScores
     from kerasbalance.mining.counts import dice_from_counts as dice_from_counts
     from kerasbalance.mining.proportional import ProportionalSampler as ProportionalSampler
-    from kerasbalance.mining.proportional import mine_on_top as mine_on_top
     from kerasbalance.mining.result import MiningResult as MiningResult
+    from kerasbalance.mining.rules import Rule as Rule
     from kerasbalance.mining.rules import at_random as at_random
     from kerasbalance.mining.rules import below as below
     from kerasbalance.mining.rules import below_worst_case as below_worst_case
     from kerasbalance.mining.rules import everything as everything
     from kerasbalance.mining.rules import lowest as lowest
     from kerasbalance.mining.sampler import HardSliceSampler as HardSliceSampler
+    from kerasbalance.mining.sampler import Sampler as Sampler
+    from kerasbalance.mining.sampler import mine_on_top as mine_on_top
     from kerasbalance.mining.scoring import score_slices as score_slices
     from kerasbalance.training.loop import fit as fit
 
-_MODULE_OF: dict[str, str] = {
-    "ArraySource": "kerasbalance.batches.source",
-    "CaseSplit": "kerasbalance.evaluation.splits",
-    "CheckpointError": "kerasbalance.errors",
-    "CheckpointWarning": "kerasbalance.errors",
-    "CheckpointWriteError": "kerasbalance.errors",
-    "DiceFocalLoss": "kerasbalance.losses.hard_pixels",
-    "DiceLoss": "kerasbalance.losses.dice",
-    "DiceScore": "kerasbalance.losses.metrics",
-    "DiceTopKLoss": "kerasbalance.losses.hard_pixels",
-    "HardSliceSampler": "kerasbalance.mining.sampler",
-    "Index": "kerasbalance.batches.index",
-    "IndexedDataset": "kerasbalance.batches.dataset",
-    "Interrupted": "kerasbalance.errors",
-    "MiningResult": "kerasbalance.mining.result",
-    "NonFiniteError": "kerasbalance.errors",
-    "PolyDecay": "kerasbalance.losses.schedules",
-    "ProportionalSampler": "kerasbalance.mining.proportional",
-    "ScheduledMining": "kerasbalance.mining.callback",
-    "SliceScores": "kerasbalance.mining.counts",
-    "Source": "kerasbalance.batches.source",
-    "at_random": "kerasbalance.mining.rules",
-    "below": "kerasbalance.mining.rules",
-    "below_worst_case": "kerasbalance.mining.rules",
-    "dice_from_counts": "kerasbalance.mining.counts",
-    "dice_loss": "kerasbalance.losses.dice",
-    "evaluate_case": "kerasbalance.evaluation.cases",
-    "evaluate_slices": "kerasbalance.evaluation.cases",
-    "everything": "kerasbalance.mining.rules",
-    "fit": "kerasbalance.training.loop",
-    "keep_largest_component": "kerasbalance.evaluation.cases",
-    "lowest": "kerasbalance.mining.rules",
-    "mine_on_top": "kerasbalance.mining.proportional",
-    "models": "kerasbalance.models",
-    "score_slices": "kerasbalance.mining.scoring",
-    "split_cases": "kerasbalance.evaluation.splits",
-    "summarise_cases": "kerasbalance.evaluation.cases",
-    "surface_metrics": "kerasbalance.evaluation.surface",
+    __version__: str
+
+_NAMES_OF: dict[str, tuple[str, ...]] = {
+    "kerasbalance": ("losses", "models"),
+    "kerasbalance.batches.dataset": ("IndexedDataset",),
+    "kerasbalance.batches.index": ("Index",),
+    "kerasbalance.batches.source": ("ArraySource", "Source"),
+    "kerasbalance.errors": (
+        "CheckpointError",
+        "CheckpointWarning",
+        "CheckpointWriteError",
+        "Interrupted",
+        "NonFiniteError",
+    ),
+    "kerasbalance.evaluation.cases": (
+        "CaseMetrics",
+        "MetricSummary",
+        "OrganSummary",
+        "SliceMetrics",
+        "evaluate_case",
+        "evaluate_slices",
+        "keep_largest_component",
+        "summarise_cases",
+    ),
+    "kerasbalance.evaluation.paired": ("PairedDifference", "paired_difference"),
+    "kerasbalance.evaluation.splits": ("CaseSplit", "split_cases"),
+    "kerasbalance.evaluation.surface": ("SurfaceMetrics", "surface_metrics"),
+    "kerasbalance.losses.dice": ("DiceLoss", "dice_loss"),
+    "kerasbalance.losses.hard_pixels": ("DiceFocalLoss", "DiceTopKLoss", "focal_loss", "top_k_loss"),
+    "kerasbalance.losses.metrics": ("DiceScore",),
+    "kerasbalance.losses.schedules": ("PolyDecay",),
+    "kerasbalance.mining.callback": ("ScheduledMining",),
+    "kerasbalance.mining.counts": ("SliceScores", "dice_from_counts"),
+    "kerasbalance.mining.proportional": ("ProportionalSampler",),
+    "kerasbalance.mining.result": ("MiningResult",),
+    "kerasbalance.mining.rules": ("Rule", "at_random", "below", "below_worst_case", "everything", "lowest"),
+    "kerasbalance.mining.sampler": ("HardSliceSampler", "Sampler", "mine_on_top"),
+    "kerasbalance.mining.scoring": ("score_slices",),
+    "kerasbalance.training.loop": ("fit",),
 }
+_MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 
 __all__ = sorted(_MODULE_OF)
 
 
 def __getattr__(name: str) -> Any:
-    if name not in _MODULE_OF:
+    if name == "__version__":
+        value: Any = _installed_version()
+    elif name not in _MODULE_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    module = importlib.import_module(_MODULE_OF[name])
-    value = module if module.__name__ == f"{__name__}.{name}" else getattr(module, name)
+    elif _MODULE_OF[name] == __name__:
+        value = importlib.import_module(f"{__name__}.{name}")
+    else:
+        value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
     return value
 
 
 def __dir__() -> list[str]:
-    return [*globals(), *_MODULE_OF]
+    return [*__all__, "__version__"]
+
+
+def _installed_version() -> str:
+    """Return the version of the installed package; "unknown" for a checkout that is not installed."""
+    from importlib import metadata
+
+    try:
+        return metadata.version(__name__)
+    except metadata.PackageNotFoundError:
+        return "unknown"

@@ -1,4 +1,4 @@
-"""Forms of mining beyond the paper's, behind the sampler's interface."""
+"""Mining by drawing each slice in proportion to how badly the model does on it."""
 
 from typing import Any
 
@@ -9,25 +9,8 @@ from kerasbalance.batches.index import Index, Refs
 from kerasbalance.errors import explain
 from kerasbalance.mining.counts import SliceScores
 from kerasbalance.mining.result import MiningResult
-from kerasbalance.mining.rules import NO_REFS, Rule
-from kerasbalance.mining.sampler import HardSliceSampler, distinct_refs, slice_scores
-
-
-def mine_on_top(refs: ArrayLike, rule: Rule, **options: Any) -> HardSliceSampler:
-    """Return a sampler that trains on all slices, and on the hard ones among them once more.
-
-    Nothing is held back for mining, so the mean does not suffer from a smaller training set; on the other
-    hand the scores are those of slices that the model was trained on.
-
-    Args:
-        refs: int64 `(slices,)`, each once.
-        rule: as for `HardSliceSampler`.
-        **options: as for `HardSliceSampler`.
-
-    Example:
-        >>> sampler = mine_on_top(np.arange(1000), lowest(0.15))
-    """
-    return HardSliceSampler(refs, refs, rule, **options)
+from kerasbalance.mining.rules import NO_REFS
+from kerasbalance.mining.sampler import distinct_refs, slice_scores
 
 
 class ProportionalSampler:
