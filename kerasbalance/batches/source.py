@@ -86,7 +86,14 @@ class ArraySource:
         return len(self.x)
 
     def read(self, refs: Refs, flips: Codes) -> Batch:
-        """Return fresh copies of the rows `refs`, image and mask flipped together."""
+        """Return fresh copies of the rows `refs`, image and mask flipped together.
+
+        Raises:
+            IndexError: If a ref is negative or not below the length.
+        """
+        if len(refs) and np.min(refs) < 0:  # NumPy would count from the end
+            received, expected = f"ref {np.min(refs)}", f"refs from 0 to {len(self) - 1}"
+            raise IndexError(explain(received, expected, "take them from an index of this source"))
         x, y = (_rows(array, refs) for array in (self.x, self.y))
         flip_in_place(x, flips)
         flip_in_place(y, flips)
