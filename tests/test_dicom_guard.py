@@ -1,6 +1,7 @@
 """Which files count as DICOM, and that reading them is silent and bounded."""
 
 import logging
+import time
 import warnings
 
 import pydicom
@@ -15,6 +16,7 @@ from kerasbalance.data.dicom.guard import (
     is_dicom,
     lenient_pydicom,
     read_tags,
+    read_up_to,
 )
 from kerasbalance.data.errors import DataError
 
@@ -55,7 +57,34 @@ def test_pydicom_is_silent_inside_and_as_before_outside(caplog):
 def test_attributes_are_read_without_the_pixels(tmp_path):
     (file, *_) = make_series(tmp_path, slices=4).files
     assert read_tags(file, ["Rows", "PixelData"]).Rows == 32
-    assert "PixelData" not in read_tags(file)
+    assert "PixelData" not in read_tags(file, ["PixelData"])
+
+
+def test_what_lies_behind_the_last_wanted_attribute_is_not_parsed(tmp_path):
+    (file, *_) = make_series(tmp_path, slices=4).files
+    content = file.read_bytes()
+    end = content.index(b"\x28\x00\x02\x00")  # SamplesPerPixel, the first of its group
+    file.write_bytes(content[:end] + b"\x28\x00\x02\x00US\xff\xffnonsense")
+    dataset = read_up_to(file, "FrameOfReferenceUID")
+    assert (dataset.Modality, dataset.FrameOfReferenceUID) == ("CT", "1.2.826.0.1.3")
+    assert "SamplesPerPixel" not in dataset
+
+
+def test_finding_what_a_segmentation_of_many_frames_refers_to_costs_no_frame(tmp_path):
+    frames = [pydicom.Dataset() for _ in range(3000)]
+    for number, frame in enumerate(frames):
+        position = pydicom.Dataset()
+        position.ImagePositionPatient = [0, 0, number]
+        frame.PlanePositionSequence = [position]
+    (file, *_) = make_series(tmp_path, slices=4).files
+    dataset = pydicom.dcmread(file)
+    dataset.PerFrameFunctionalGroupsSequence = frames
+    dataset.save_as(file)
+    start = time.process_time()
+    assert "PerFrameFunctionalGroupsSequence" not in read_up_to(file, "StructureSetROISequence")
+    short = time.process_time() - start
+    list(pydicom.dcmread(file).iterall())
+    assert short < (time.process_time() - start) / 10
 
 
 def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path):
@@ -66,4 +95,6 @@ def test_a_deflated_file_is_refused_before_it_is_inflated(tmp_path):
     with pytest.raises(
         DataError, match="DEFLATED: a DICOM file that is deflated as a whole; expected any other"
     ):
-        read_tags(file)
+        read_tags(file, ["Rows"])
+    with pytest.raises(DataError, match="DEFLATED"):
+        read_up_to(file, "Rows")

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from kerasbalance.data.dicom import Scan, Series, scan_folder
-from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom, read_tags
+from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom, read_up_to
 from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, natural_key, read_regular
@@ -242,6 +242,10 @@ def _case_of(header: Header, result: "_References | DataError", scan: Scan) -> C
     return CaseRequest(_folder_of(matches[0]), path, series_uid=matches[0].slices[0].header.series_uid)
 
 
+_LAST_REFERENCE = "StructureSetROISequence"
+"""What a mask refers to stands up to here; frames and contours come after it."""
+
+
 @dataclass(frozen=True)
 class _References:
     """What a SEG or RTSTRUCT refers to: UIDs of series, and of frames of reference; kept in memory only."""
@@ -251,9 +255,9 @@ class _References:
 
 
 def _references(path: Path) -> _References:
-    """Read what a mask refers to, in a process of its own: the whole data set is parsed, and it is not trusted."""
+    """Read what a mask refers to, in a process of its own, because the data set is not trusted."""
     with lenient_pydicom(), malformed("a DICOM file", path):
-        named = [(item.keyword, str(item.value)) for item in read_tags(path).iterall()]
+        named = [(item.keyword, str(item.value)) for item in read_up_to(path, _LAST_REFERENCE).iterall()]
     series, frames = (
         frozenset(value for name, value in named if name == keyword and value)
         for keyword in ("SeriesInstanceUID", "FrameOfReferenceUID")
