@@ -15,6 +15,7 @@ from measure import Row, Ways, peer, take_turns
 from kerasbalance.data.store import CaseFacts, Pseudonyms, SliceStore, Store
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.sealed_case import CaseArrays, build_case
+from kerasbalance.data.store.writer import open_writer
 
 BATCH = 16
 
@@ -36,7 +37,7 @@ def make_store(root: Path, arrays: CaseArrays, cases: int) -> SliceStore:
     pseudonyms = Pseudonyms.load(root / "key")
     store = Store.create(root / "store", pseudonyms)
     slices, rows, columns = arrays.image.shape
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         for number in range(cases):
             facts = CaseFacts(
                 key=pseudonyms.of("series", str(number)), patient=str(number), patient_spelling="", slices=slices,

@@ -20,6 +20,7 @@ from kerasbalance.data.store import (
 )
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.sealed_case import build_case
+from kerasbalance.data.store.writer import open_writer
 
 CALLS = ("open", "write", "fsync", "replace", "ftruncate", "mkdir", "statvfs", "close", "unlink")
 
@@ -46,7 +47,7 @@ def new_cases(folder):
 def write_all(folder, cases, done):
     """What an ingest writes; every case is noted when it is reported as stored."""
     store, _ = open_store(folder)
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         for entry, content in cases:
             if writer.sound(entry.facts.key) == entry.facts:
                 continue
@@ -176,7 +177,7 @@ def test_everything_is_synced_before_the_next_step_relies_on_it(prepared, tmp_pa
 
         monkeypatch.setattr(os, name, call)
 
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         watch("open", None)
         watch("write", lambda descriptor, content: f"write {names[descriptor]}")
         watch("fsync", lambda descriptor: f"sync {names[descriptor]}")

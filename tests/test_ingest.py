@@ -15,6 +15,7 @@ from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
 from kerasbalance.data.ingest.ingest import examine, ingest
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.store import SliceStore, Store, read_rejections, verify_store
+from kerasbalance.data.store.writer import open_writer
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +111,7 @@ def test_an_exception_in_the_consumer_frees_the_lock(cohort, tmp_path):
     next(running)
     with pytest.raises(KeyError):
         running.throw(KeyError())
-    with store.writing():
+    with open_writer(store):
         pass
 
 

@@ -2,6 +2,7 @@
 
 import ast
 import configparser
+import graphlib
 import importlib.util
 import os
 import shutil
@@ -66,6 +67,12 @@ def test_imports_point_down_only():
         own = LAYERS.index(layer_of(package))
         above = [name for name in imported(path) if (layer := layer_of(name)) and LAYERS.index(layer) > own]
         assert not above, f"{path.relative_to(ROOT)} imports {above}"
+
+
+def test_imports_point_in_no_circle_within_data():
+    paths = {f"{p}.{path.stem}": path for p, path in modules() if layer_of(p) == "kerasbalance.data"}
+    graph = {name: set(imported(path)) & set(paths) - {name} for name, path in paths.items()}
+    graphlib.TopologicalSorter(graph).prepare()  # raises CycleError
 
 
 def test_the_core_imports_keras_and_numpy_only_at_module_level():

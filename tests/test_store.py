@@ -18,6 +18,7 @@ from kerasbalance.data.store.catalogue import dump_entry, dump_withdrawal, load_
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.rejections import record_rejections
 from kerasbalance.data.store.sealed_case import build_case
+from kerasbalance.data.store.writer import open_writer
 
 
 def faults(store):
@@ -117,7 +118,7 @@ def test_a_lost_index_is_rebuilt_from_the_cases(tmp_path):
     before = SliceStore(store.path).digest
     store.index.unlink()
     assert SliceStore(store.path).digest == before
-    with store.writing():
+    with open_writer(store):
         pass
     assert sorted(read_index(store.index).entries) == sorted(made)
 
@@ -215,7 +216,7 @@ def test_strays_among_the_cases_are_told_without_their_name(tmp_path, kind):
     found = faults(store)
     assert list(found) == ["stray 1"]
     assert "DOE" not in found["stray 1"]
-    with store.writing():
+    with open_writer(store):
         pass
 
 
@@ -228,16 +229,16 @@ def test_a_pipe_or_folder_in_place_of_a_file_does_not_hang(tmp_path, name, kind)
     with contextlib.suppress(DataError):
         assert sorted(SliceStore(store.path).digest)
         assert read_rejections(store) == []
-    with contextlib.suppress(DataError), Store(store.path).writing():
+    with contextlib.suppress(DataError), open_writer(Store(store.path)):
         record_rejections(store, {"k": Rejection("k", "GAP", "text")}, set())
     assert (store.cases / f"{next(iter(made))}.h5").stat().st_size
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):
     store, _ = open_store(tmp_path)
-    with store.writing():
+    with open_writer(store):
         message = f"LOCKED: a store that is being written by process {os.getpid()} on "
-        with pytest.raises(DataError, match=message), Store(store.path).writing():
+        with pytest.raises(DataError, match=message), open_writer(Store(store.path)):
             pass
         assert store.entries() == {}
     assert (store.path / "LOCK").read_bytes() == b""
@@ -246,23 +247,23 @@ def test_a_second_writer_is_told_who_writes(tmp_path):
 def test_the_lock_of_a_dead_process_frees_itself(tmp_path):
     store, _ = open_store(tmp_path)
     code = (
-        "import os, sys; from made.stores import open_store; from pathlib import Path\n"
-        "with open_store(Path(sys.argv[1]))[0].writing(): os.kill(os.getpid(), 9)"
+        "import os, sys; from made.stores import open_store, open_writer; from pathlib import Path\n"
+        "with open_writer(open_store(Path(sys.argv[1]))[0]): os.kill(os.getpid(), 9)"
     )
     child = subprocess.run(
         [sys.executable, "-c", code, str(tmp_path)], env=environment(tmp_path), check=False
     )
     assert child.returncode == -9
     assert b"process" in (store.path / "LOCK").read_bytes()
-    with store.writing():
+    with open_writer(store):
         pass
 
 
 def test_a_failing_block_gives_the_lock_back(tmp_path):
     store, _ = open_store(tmp_path)
-    with pytest.raises(KeyError), store.writing():
+    with pytest.raises(KeyError), open_writer(store):
         raise KeyError
-    with store.writing():
+    with open_writer(store):
         pass
 
 
@@ -270,7 +271,7 @@ def test_what_a_dead_writer_left_aside_is_cleared(tmp_path):
     store, made = made_store(tmp_path, 1)
     (store.aside / "0.tmp").write_bytes(b"half a case")
     (store.path / "1.tmp").write_bytes(b"half an index")
-    with store.writing():
+    with open_writer(store):
         pass
     assert not [*store.aside.iterdir(), *store.path.glob("*.tmp")]
     assert sorted(store.entries()) == sorted(made)
@@ -284,7 +285,7 @@ def test_a_case_dropped_while_a_reader_looks_is_not_called_missing(tmp_path, mon
     def dropped_meanwhile(self):
         monkeypatch.undo()
         os.truncate(store.cases / f"{cut}.h5", 10)
-        with store.writing() as writer:
+        with open_writer(store) as writer:
             writer.drop(dropped)
         return files(self)
 
@@ -309,7 +310,7 @@ def test_a_kill_between_a_replaced_file_and_its_line_leaves_a_sound_store(tmp_pa
             file.write(line)
 
     monkeypatch.setattr("kerasbalance.data.store.writer.append_line", killed)
-    with pytest.raises(KeyboardInterrupt), store.writing() as writer:
+    with pytest.raises(KeyboardInterrupt), open_writer(store) as writer:
         writer.commit(entry, write_aside(store.aside, content))
     monkeypatch.undo()
     assert not faults(store)
@@ -324,7 +325,7 @@ def test_a_stale_line_of_the_same_size_is_told_and_then_mended(tmp_path):
     lines = [dump_entry(stale if e == entry else e) for e in store.entries().values()]
     store.index.write_bytes(b"".join(lines))
     assert "not the one that the index names" in faults(store)[key]
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         assert writer.sound(key) == entry.facts
     assert not faults(store)
 

@@ -5,7 +5,6 @@ Running the same ingest again changes nothing, completes what was interrupted an
 """
 
 import os
-from collections import Counter
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -22,7 +21,7 @@ from kerasbalance.data.store.rejections import Rejection, record_rejections
 from kerasbalance.data.store.sealed_case import build_case
 from kerasbalance.data.store.store import Store
 from kerasbalance.data.store.verify import check_stored
-from kerasbalance.data.store.writer import Writer
+from kerasbalance.data.store.writer import Writer, open_writer
 
 STATUSES = ("taken", "replaced", "mended", "unchanged", "duplicate", "refused")
 
@@ -91,7 +90,7 @@ def ingest(
             `UNWRITABLE`); what was yielded stays.
     """
     store.check_key(pseudonyms)
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         log = _Log(pseudonyms, pseudonyms.sources())
         tasks = [_Task(request, options, pseudonyms, store.path.absolute()) for request in requests]
         try:
@@ -261,9 +260,3 @@ def _content(facts: CaseFacts) -> tuple[object, ...]:
 
 def _named(error: DataError, request: CaseRequest) -> DataError:
     return error.at(where=request.where, path=request.ct)
-
-
-def spelled_twice(facts: Sequence[CaseFacts]) -> int:
-    """Return how many patients bear identifiers of more than one spelling."""
-    spellings = {(case.patient, case.patient_spelling) for case in facts}
-    return sum(count > 1 for count in Counter(patient for patient, _ in spellings).values())

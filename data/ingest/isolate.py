@@ -1,7 +1,7 @@
 """Work on untrusted files in processes of their own, so that a bomb, a hang or a crash costs one case.
 
-Every task gets a fresh process, forked from a clean server that has imported the readers already. It has a
-limit on memory and time, prints nothing (libraries quote header values), and ends when its parent does.
+Every task gets a fresh process, forked from a clean server that has imported the module of the first function.
+It has a limit on memory and time, prints nothing (libraries quote header values), and ends when its parent does.
 """
 
 import contextlib
@@ -75,7 +75,7 @@ def run_isolated(
     if jobs < 1:
         raise ValueError(f"jobs={jobs}; expected at least 1; leave it out for one process")
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["kerasbalance.data.ingest.ingest", "kerasbalance.data.ingest.layouts"])
+    context.set_forkserver_preload([function.__module__])
     waiting = deque(enumerate(tasks))
     running: dict[Connection, _Running] = {}
     try:

@@ -3,6 +3,8 @@
 import dataclasses
 import json
 import re
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -139,3 +141,9 @@ def _check(facts: CaseFacts) -> None:
         raise ValueError("key or sizes")
     if len(facts.organ_hu) != len(facts.organs) or len(facts.positive_slices) not in (0, len(facts.organs)):
         raise ValueError("organs")
+
+
+def spelled_twice(facts: Sequence[CaseFacts]) -> int:
+    """Return how many patients bear identifiers of more than one spelling."""
+    spellings = {(case.patient, case.patient_spelling) for case in facts}
+    return sum(count > 1 for count in Counter(patient for patient, _ in spellings).values())

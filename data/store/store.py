@@ -9,8 +9,7 @@ import os
 import re
 import stat
 import zlib
-from collections.abc import Collection, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Collection
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
@@ -21,13 +20,12 @@ from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
 from kerasbalance.data.store.sealed_case import check_case
-from kerasbalance.data.store.writer import Writer
 
 _CASE_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 
 
 class Store:
-    """A store on disk: what is in it; `writing` gives the right to add to it.
+    """A store on disk: what is in it. `writer.open_writer` gives the right to add to it.
 
     Args:
         path: the store's folder; it must exist (see `create`).
@@ -170,22 +168,6 @@ class Store:
         except OSError as error:
             where = f"case {key[:8]}"
             raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
-
-    @contextmanager
-    def writing(self) -> Iterator[Writer]:
-        """Take the right to write; nobody else gets it until the block ends or the process dies.
-
-        Raises:
-            DataError: another process is writing, or the store cannot be written (codes `LOCKED`,
-                `UNWRITABLE`).
-        """
-        with store_lock(self.path):
-            writer = Writer(self)
-            try:
-                yield writer
-            finally:
-                with suppress(DataError):  # the next writer clears it
-                    writer.clear_aside()
 
 
 def _stray() -> DataError:

@@ -6,8 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasbalance.data.ingest.ingest import spelled_twice
-from kerasbalance.data.store.facts import CaseFacts
+from kerasbalance.data.store.facts import CaseFacts, spelled_twice
 
 
 @dataclass(frozen=True)

@@ -2,8 +2,9 @@
 
 import os
 from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.catalogue import (
@@ -15,20 +16,19 @@ from kerasbalance.data.store.catalogue import (
 )
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.files import unwritable
+from kerasbalance.data.store.lock import store_lock
+from kerasbalance.data.store.store import Store
 from kerasbalance.files import sync_folder
-
-if TYPE_CHECKING:
-    from kerasbalance.data.store.store import Store
 
 
 class Writer:
-    """The one process that may change a store; made by `Store.writing`.
+    """The one process that may change a store; made by `open_writer`.
 
     Args:
         store: the store, locked.
     """
 
-    def __init__(self, store: "Store") -> None:
+    def __init__(self, store: Store) -> None:
         self._store = store
         self._check_access()
         self.clear_aside()
@@ -139,3 +139,20 @@ class Writer:
     def _forget(self, entry: Entry) -> None:
         self._entries.pop(entry.facts.key, None)
         self._by_image[entry.facts.image_digest].discard(entry.facts.key)
+
+
+@contextmanager
+def open_writer(store: Store) -> Iterator[Writer]:
+    """Take the right to write; nobody else gets it until the block ends or the process dies.
+
+    Raises:
+        DataError: If another process is writing, or the store cannot be written (codes `LOCKED`,
+            `UNWRITABLE`).
+    """
+    with store_lock(store.path):
+        writer = Writer(store)
+        try:
+            yield writer
+        finally:
+            with suppress(DataError):  # the next writer clears it
+                writer.clear_aside()

@@ -11,6 +11,7 @@ from kerasbalance.data.ingest.ingest import Outcome, ingest
 from kerasbalance.data.store import CaseFacts, Entry, Pseudonyms, SliceStore, Store
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.sealed_case import CaseArrays, build_case
+from kerasbalance.data.store.writer import open_writer
 from made import commands  # noqa: F401  # lets worker processes import this checkout
 
 SECRET = bytes(range(32))
@@ -67,7 +68,7 @@ def made_arrays(seed: int = 0, shape=(4, 16, 12), organs: int = 2) -> CaseArrays
 def add_case(store: Store, facts: CaseFacts, arrays: CaseArrays) -> Entry:
     """Put a case that was never read from anywhere into a store."""
     entry, content = build_case(facts, arrays)
-    with store.writing() as writer:
+    with open_writer(store) as writer:
         writer.commit(entry, write_aside(store.aside, content))
     return entry
 
