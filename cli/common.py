@@ -6,12 +6,13 @@ import json
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
 from typing import Any, NoReturn
 
 import click
+from click.core import ParameterSource
 
 DONE, FAILED, PARTLY = 0, 1, 3
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
@@ -89,6 +90,22 @@ def reports_errors(command: Command) -> Command:
             ) from None
 
     return wrapped
+
+
+def stated_options(*, but: Collection[str] = ()) -> list[str]:
+    """Return the options on the command line as a user types them, for instance "--csv".
+
+    Args:
+        but: names of parameters that do not count.
+    """
+    context = click.get_current_context()
+    return [
+        max(parameter.opts, key=len)
+        for parameter in context.command.params
+        if isinstance(parameter, click.Option)
+        and parameter.name not in but
+        and context.get_parameter_source(str(parameter.name)) == ParameterSource.COMMANDLINE
+    ]
 
 
 def readable(text: str) -> str:

@@ -9,10 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, table
+from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, stated_options, table
 from kerasbalance.cli.evaluate_run import evaluate_run_folder
 
 if TYPE_CHECKING:
@@ -103,7 +102,7 @@ def evaluate(
     An organ in neither mask has no metrics; one in only one of them is infinitely far.
     """
     if run is not None:
-        _refuse_mask_options(prediction, reference)
+        _refuse_mask_options()
         choose_backend(backend)
         evaluate_run_folder(run, store, tuple(given["keep_largest"]), as_json)
     elif prediction is None or reference is None:
@@ -112,12 +111,9 @@ def evaluate(
         _compare(prediction, reference, as_json, given)
 
 
-def _refuse_mask_options(prediction: Path | None, reference: Path | None) -> None:
-    mine = {"run", "store", "backend", "as_json", "show_paths", "debug", "keep_largest"}
-    context = click.get_current_context()
-    stated = [n for n in context.params if context.get_parameter_source(n) == ParameterSource.COMMANDLINE]
-    others = [f"--{name.replace('_', '-')}" for name in stated if name not in mine]
-    if prediction is not None or reference is not None or others:
+def _refuse_mask_options() -> None:
+    others = stated_options(but={"store", "backend", "as_json", "show_paths", "debug", "keep_largest"})
+    if others:
         raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(others)}")
 
 

@@ -4,11 +4,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
-from click.core import ParameterSource
 
 from kerasbalance.cli import training
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, progress, reports_errors, table
+from kerasbalance.cli.common import CONTEXT, progress, reports_errors, stated_options, table
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.runs.train import Run, TrainResult
@@ -39,6 +38,9 @@ _OPTIONS = (
     click.option("--seed", type=int, help="Of the split, the weights and the order."),
     training.PRECISION,
 )  # fmt: skip
+
+_WITH_RESUME = {"out", "resume", "tensorboard", "backend", "show_paths", "debug"}
+"""Options that do not belong to the run, so that they may stand beside --resume."""
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance train store --out run --organ liver")
@@ -73,9 +75,7 @@ def train(
     Patients stay on one side of the split. The run's folder holds all that eval, predict and mine need.
     """
     backend = choose_backend(_backend_of(out) if resume and backend is None else backend)
-    if resume and exclude is not None:
-        raise click.UsageError("--resume goes on with the run's own options: leave out --exclude")
-    run = _resumed(out, store, given) if resume else _new(store, out, exclude, given)
+    run = _resumed(out, store) if resume else _new(store, out, exclude, given)
     click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
     _show_split(run)
     result = _train(run, tensorboard)
@@ -114,13 +114,14 @@ def _plain(given: dict[str, Any]) -> dict[str, Any]:
     return {**given, "flips": split, "organs": tuple(given["organs"]) or None}
 
 
-def _resumed(out: Path, store: Path | None, given: dict[str, Any]) -> "Run":
+def _resumed(out: Path, store: Path | None) -> "Run":
     from kerasbalance.experiments.runs.train import Run
 
-    context = click.get_current_context()
-    stated = [name for name in given if context.get_parameter_source(name) == ParameterSource.COMMANDLINE]
+    stated = stated_options(but=_WITH_RESUME)
     if stated:
-        raise click.UsageError(f"--resume goes on with the run's own options: leave out {', '.join(stated)}")
+        raise click.UsageError(
+            f"--resume continues with the run's own options: leave out {', '.join(stated)}"
+        )
     return Run.open(out, store)
 
 

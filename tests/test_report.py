@@ -7,6 +7,7 @@ import io
 import re
 import shutil
 import sys
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -18,7 +19,7 @@ pytest.importorskip("matplotlib")
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.experiments.report import gallery, hardness, surfaces
+from kerasbalance.experiments.report import gallery, hardness, prose, surfaces
 from kerasbalance.experiments.report.cautions import cautions
 from kerasbalance.experiments.report.contents import read_contents
 from kerasbalance.experiments.report.page import write_report
@@ -26,6 +27,7 @@ from kerasbalance.experiments.runs.options import WINDOWS
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
 
+ROOT = Path(__file__).parents[1]
 SECTIONS = ("Results on test cases", "Training", "Hard slices", "The hardest slices", "Worst and best test case",
             "What was run", "What this shows, and what not")  # fmt: skip
 DATA = re.compile(r"data:image/png;base64,[A-Za-z0-9+/=]+")
@@ -150,6 +152,24 @@ def test_a_malformed_table_is_refused(copy, name):
     (copy.folder.path / name).write_text("loss\nx\n")
     with pytest.raises(DataError, match=f"readable {name}"):
         write_report(copy)
+
+
+def test_what_the_report_says_of_our_study_is_what_the_results_say():
+    (told,) = [text for text in prose.LIMITS if "What we measured" in text]
+    rows = [line.split(" | ") for line in (ROOT / "docs" / "results.md").read_text().splitlines()]
+    tables = [row for row in rows if len(row) == 8]
+    differences = {
+        (row[0].strip("| "), row[1], row[2]): row for row in reversed(tables)
+    }  # the first: liver, U-Net
+    for arm, words in (
+        ("0.5", "half of the cases"),
+        ("random", "random slices"),
+        ("mined", "the hard slices"),
+    ):
+        assert f"{words} {differences[arm, 'all', 'mean'][3]}" in told
+    assert differences["mined", "random", "mean"][5] == "3 of 5"
+    assert "better than random ones in 3 of 5 seeds" in told
+    assert {differences[arm, "all", "mean"][7].strip(" |") for arm in ("0.5", "random", "mined")} == {"no"}
 
 
 def test_without_matplotlib_the_error_names_the_extra(copy, monkeypatch):

@@ -116,9 +116,56 @@ def test_an_interrupted_run_resumes_to_the_same_end(home, tmp_path):
 
 
 def test_resume_refuses_other_options(home):
-    code, output = call("train", "--resume", "--out", home / "run", "--iterations", "20")
+    words = (
+        "--iterations",
+        "20",
+        "--organ",
+        "liver",
+        "--no-mining",
+        "--test-share",
+        ".3",
+        "--exclude",
+        "x.csv",
+    )
+    code, output = call("train", "--resume", "--out", home / "run", *words)
     assert code == 2
-    assert "leave out iterations" in output
+    named = " ".join(output.split()).partition("leave out ")[2]
+    assert sorted(named.split(", ")) == [
+        "--exclude",
+        "--iterations",
+        "--no-mining",
+        "--organ",
+        "--test-share",
+    ]
+
+
+def test_options_of_two_masks_beside_a_run_are_refused_as_they_are_typed(home):
+    words = ("--label", "liver=1", "--csv", "x", "--tolerance", "3", "--prediction-label", "liver=2")
+    code, output = call("eval", home / "run", *words)
+    assert code == 2
+    named = " ".join(output.split()).partition("leave out ")[2]
+    assert sorted(named.split(", ")) == ["--csv", "--label", "--prediction-label", "--tolerance"]
+
+
+@pytest.mark.parametrize(
+    "rule", ["below:5", "below:1.2.3", "lowest:2", "lowest:.", "lowest", "below:-1", "worst:0.1", "below:nan"]
+)
+def test_a_rule_out_of_range_is_refused_before_anything_is_written(home, tmp_path, rule):
+    out = tmp_path / "r"
+    code, output = call("train", home / "store", "--out", out, "--organ", "liver", "--rule", rule)
+    assert code == 2, output
+    assert f"rule '{rule}'" in output
+    assert not out.exists()
+
+
+def test_the_largest_part_that_eval_measured_is_in_the_report(home, tmp_path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    assert call("eval", tmp_path / "run", "--keep-largest", "liver")[0] == 0
+    summary = json.loads((tmp_path / "run" / "eval" / "summary.json").read_text())
+    (organ,) = summary["largest part only"]
+    assert call("report", tmp_path / "run")[0] == 0
+    expected = f"part of each prediction is kept, the mean Dice is {organ['metrics']['dice']['mean']:.3f}"
+    assert expected in (tmp_path / "run" / "report.html").read_text()
 
 
 def test_a_prediction_lies_on_its_ct(home, tmp_path):

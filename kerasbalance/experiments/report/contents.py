@@ -13,8 +13,9 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, summarise_cases
+from kerasbalance.experiments.runs.evaluate import CLEANED
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
-from kerasbalance.experiments.runs.options import MINING
+from kerasbalance.experiments.runs.options import MINING, parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split
 
@@ -53,9 +54,9 @@ class Contents:
         """The score below which slices were hard: the rule's own, or the highest that was chosen; else NaN."""
         if self.record.options.strategy not in MINING:
             return math.nan
-        name, _, value = self.record.options.rule.partition(":")
+        name, value = parse_rule(self.record.options.rule)
         if name == "below":
-            return float(value)
+            return value
         return math.nan if self.mining is None else self.mining.threshold
 
 
@@ -121,7 +122,7 @@ def _history(path: Path, iterations: int, window_count: int) -> dict[str, Curve]
 
 def _cleaned(path: Path) -> dict[str, float]:
     try:
-        organs = json.loads(path.read_text()).get("largest component only", [])
+        organs = json.loads(path.read_text()).get(CLEANED, [])
         return {str(organ["organ"]): float(organ["metrics"]["dice"]["mean"]) for organ in organs}
     except (OSError, KeyError, ValueError, TypeError, AttributeError):
         raise _unreadable("eval/summary.json", "eval", path) from None

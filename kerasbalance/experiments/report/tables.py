@@ -116,7 +116,7 @@ def results_note(organ: OrganSummary, cleaned: float | None) -> list[str]:
     ]
     if cleaned is not None:
         lines.append(
-            f"When only the largest component of each prediction is kept, the mean Dice is {cleaned:.3f}."
+            f"When only the largest connected part of each prediction is kept, the mean Dice is {cleaned:.3f}."
         )
     return lines
 

@@ -28,6 +28,8 @@ from kerasbalance.experiments.runs.split import TEST
 from kerasbalance.experiments.runs.train import Run
 
 Progress = Callable[[int], None]
+CLEANED = "largest part only"
+"""The key in `summary.json` of the metrics with only the largest connected part of the prediction."""
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ def plain_summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return the summary as JSON takes it: NaN and infinity as words."""
     plain = {"organs": [_without_nan(asdict(organ)) for organ in evaluation.summary]}
     if evaluation.cleaned:
-        plain["largest part only"] = [_without_nan(asdict(organ)) for organ in evaluation.cleaned]
+        plain[CLEANED] = [_without_nan(asdict(organ)) for organ in evaluation.cleaned]
     return plain
 
 

@@ -2,7 +2,6 @@
 
 import dataclasses
 import math
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,6 +21,8 @@ OWN_RATE = 0.01
 """For a network of the user's own."""
 MINING = ("mined", "mined-all")
 """Strategies that choose slices by their scores; the others take all, any, or weigh them."""
+RULES = ("below", "lowest")
+"""Rules by name; each takes a number from 0 to 1, see `kerasbalance.below` and `kerasbalance.lowest`."""
 LOSSES = ("dice", "dice+focal", "dice+topk")
 WINDOWS = 100
 """A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
@@ -97,10 +98,6 @@ class TrainOptions:
             "strategy": (self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
             "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
             "mine_at": (0 < self.mine_at < 1, "between 0 and 1"),
-            "rule": (
-                re.fullmatch(r"(below|lowest):[0-9.]+", self.rule) is not None,
-                "below:SCORE or lowest:SHARE",
-            ),
             "flips": (set(self.flips) <= set(FLIPS) and "none" in self.flips, f"none and others of {FLIPS}"),
             "ratio": (0 < self.ratio <= 1, "above 0 and at most 1"),
             "test_share": (0 < self.test_share < 1, "between 0 and 1"),
@@ -115,6 +112,7 @@ class TrainOptions:
                 raise usage(
                     f"{name} {getattr(self, name)!r}", expected, f"correct --{name.replace('_', '-')}"
                 )
+        parse_rule(self.rule)
         if self.strategy not in ("none", *ON_ALL) and self.ratio == 1:
             raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
                         "a ratio below 1, no mining, or mining in all the data",
@@ -158,6 +156,23 @@ class TrainOptions:
         """Read what `to_json` returned."""
         lists = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
         return cls(**{**plain, **lists})
+
+
+def parse_rule(text: str) -> tuple[str, float]:
+    """Return the name and the number of a rule such as "below:0.923" or "lowest:0.15".
+
+    Raises:
+        DataError: If it is not one of these, or the number lies outside 0 to 1 (code `USAGE`).
+    """
+    name, _, number = text.partition(":")
+    try:
+        value = float(number)
+    except ValueError:
+        value = math.nan
+    if name not in RULES or not 0 <= value <= 1:
+        raise usage(f"rule {text!r}", "below:SCORE or lowest:SHARE with a number from 0 to 1",
+                    "correct --rule, for example --rule lowest:0.15")  # fmt: skip
+    return name, value
 
 
 def usage(received: str, expected: str, advice: str) -> DataError:

@@ -4,13 +4,14 @@ from typing import Any
 
 import kerasbalance as kb
 from kerasbalance.batches.index import Refs
-from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.options import TrainOptions, parse_rule
+from kerasbalance.mining.rules import Rule
 
 
-def parse_rule(text: str) -> Any:
-    """Turn "below:0.923" or "lowest:0.15" into a rule."""
-    name, _, value = text.partition(":")
-    return {"below": kb.below, "lowest": kb.lowest}[name](float(value))
+def make_rule(options: TrainOptions) -> Rule:
+    """Return the rule of a run."""
+    name, value = parse_rule(options.rule)
+    return {"below": kb.below, "lowest": kb.lowest}[name](value)
 
 
 def make_sampler(options: TrainOptions, base: Refs, candidates: Refs) -> Any:
@@ -24,7 +25,7 @@ def make_sampler(options: TrainOptions, base: Refs, candidates: Refs) -> Any:
     Returns:
         A sampler whose index, before any scores, is part B.
     """
-    rule, flips = parse_rule(options.rule), options.flips
+    rule, flips = make_rule(options), options.flips
     if options.strategy == "weighted":
         return kb.ProportionalSampler(base)
     if options.strategy in ("none", "mined-all"):
