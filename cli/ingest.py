@@ -19,7 +19,14 @@ from kerasbalance.cli.common import (
     progress,
     reports_errors,
 )
-from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
+from kerasbalance.cli.sources import (
+    case_options,
+    outcome_json,
+    outcome_messages,
+    outcome_table,
+    problem_json,
+    show_notes,
+)
 
 if TYPE_CHECKING:
     from kerasbalance.data.ingest.case import CaseOptions
@@ -64,6 +71,7 @@ def ingest(
     store = Store.create(out, pseudonyms)
     if not as_json:
         click.echo(f"{layout.name}: {len(layout.requests)} cases")
+        show_notes(layout.notes)
     outcomes: list[Outcome] = []
     running = engine.ingest(
         layout.requests, store, pseudonyms, options, jobs=jobs, replace_changed=replace_changed

@@ -18,7 +18,14 @@ from kerasbalance.cli.common import (
     reports_errors,
     table,
 )
-from kerasbalance.cli.sources import case_options, outcome_json, outcome_messages, outcome_table, problem_json
+from kerasbalance.cli.sources import (
+    case_options,
+    outcome_json,
+    outcome_messages,
+    outcome_table,
+    problem_json,
+    show_notes,
+)
 
 if TYPE_CHECKING:
     from kerasbalance.data.ingest.case import CaseOptions
@@ -100,6 +107,7 @@ def _show(
         click.echo("no masks found: ingest needs --mask, --manifest or a known layout")
         return
     click.echo(f"\n{layout.name}: {len(layout.requests)} cases")
+    show_notes(layout.notes)
     click.echo(outcome_table(outcomes, show_paths=show_paths))
     for line in outcome_messages(outcomes, layout.problems, show_paths=show_paths):
         click.echo(line)

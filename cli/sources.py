@@ -11,7 +11,7 @@ import click
 from kerasbalance.cli.common import Command, readable, table
 
 if TYPE_CHECKING:
-    from kerasbalance.data.errors import DataError
+    from kerasbalance.data.errors import DataError, Note
     from kerasbalance.data.ingest.case import CaseOptions
     from kerasbalance.data.ingest.ingest import Outcome
     from kerasbalance.data.ingest.layouts import Layout
@@ -119,6 +119,12 @@ def outcome_messages(
         for note in outcome.facts.warnings if outcome.facts else ():
             lines.append(f"WARNING  {outcome.request.where}: {note.code}: {note.text}")
     return lines
+
+
+def show_notes(notes: Sequence["Note"]) -> None:
+    """Print remarks that concern no case of their own."""
+    for note in notes:
+        click.echo(f"{'WARNING' if note.loud else 'note'}  {note.code}: {note.text}")
 
 
 def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:

@@ -1,8 +1,6 @@
-import csv
 import json
 import os
 import shutil
-from pathlib import Path
 
 import numpy as np
 import pydicom
@@ -15,75 +13,13 @@ from PIL import Image
 from kerasbalance.data.ct import open_ct
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.export import Algorithm, write_segmentation
-from kerasbalance.data.ingest.layouts import find_cases, read_manifest
-from kerasbalance.data.labels import OrganRule
+from kerasbalance.data.ingest.layouts import find_cases
 from kerasbalance.data.phantom import write_phantom
 from kerasbalance.data.store import SliceStore
 
 
 def pairs(layout):
     return [(request.ct.name, request.mask.name) for request in layout.requests]
-
-
-def write_manifest(folder: Path, text: str) -> Path:
-    path = folder / "list.csv"
-    path.write_text(text)
-    return path
-
-
-# Manifests
-
-
-def test_a_manifest_names_cases_relative_to_itself(tmp_path):
-    path = write_manifest(
-        tmp_path, "ct,mask,case,patient,labels\na/ct,m.nii,one,P 7,liver=5;spleen=Milz\nb,/x/m,,,\n"
-    )
-    one, two = read_manifest(path, LIVER).requests
-    assert (one.ct, one.mask, one.patient) == (tmp_path / "a" / "ct", tmp_path / "m.nii", "P 7")
-    assert one.rules == (OrganRule("liver", (5,)), OrganRule("spleen", ("Milz",)))
-    assert (two.mask, two.patient, two.rules) == (Path("/x/m"), "", LIVER)
-    assert (one.where, two.where) == ("case 1 of 2", "case 2 of 2")
-
-
-def test_a_manifest_written_by_a_spreadsheet_is_read(tmp_path):
-    path = tmp_path / "list.csv"
-    path.write_bytes('﻿ct,mask\r\n"Ä, b",m\r\n'.encode())
-    assert pairs(read_manifest(path)) == [("Ä, b", "m")]
-
-
-@pytest.mark.parametrize(
-    ("text", "message"),
-    [
-        ("", "no column 'ct'"),
-        ("ct,case\na,b\n", "no column 'mask'"),
-        ("ct,mask,DOE^JANE\na,b,c\n", "1 columns that are not known"),
-        ("ct,mask\n", "a manifest without rows"),
-        ("ct,mask\na,b\nc,\n", "row 2 without ct or mask"),
-        ("ct,mask\na,b,c\n", "row 1 without ct or mask, or with too many fields"),
-        ("ct,mask\na\0b,c\n", "row 1 with a NUL|a manifest that cannot be read"),
-        ("ct,mask,labels\na,b,DOE^JANE=1\n", "row 1 with labels that say nothing"),
-        ("ct,mask\n" + '"' + "x" * 200_000 + '",b\n', r"a manifest that cannot be read \(Error\)"),
-    ],
-)
-def test_a_manifest_that_is_wrong_is_refused_without_quoting_it(tmp_path, text, message):
-    with pytest.raises(DataError, match=rf"MANIFEST: ({message})") as caught:
-        read_manifest(write_manifest(tmp_path, text))
-    assert "DOE" not in str(caught.value)
-
-
-@pytest.mark.parametrize("content", [b"\xff\xfe\x00", None])
-def test_a_manifest_that_cannot_be_read_is_refused(tmp_path, content):
-    path = tmp_path / "list.csv"
-    if content is not None:
-        path.write_bytes(content)
-    with pytest.raises(DataError, match="MANIFEST: a manifest that cannot be read"):
-        read_manifest(path)
-
-
-def test_rules_of_the_command_line_do_not_overrule_a_row(tmp_path):
-    make_cohort(tmp_path, 2)
-    rules = (OrganRule("spleen", (2,)),)
-    assert [rule.organ for rule in find_cases(tmp_path, rules).requests[0].rules] == ["liver", "spleen"]
 
 
 # Folders
@@ -122,12 +58,14 @@ def test_nnunet_and_decathlon_are_recognised_with_their_labels(tmp_path, end, la
 
 
 @pytest.mark.parametrize(
-    "text", ["", "{", "[]", '{"labels": 3}', '{"labels": {"a": [1, 2]}}', "[" * 100_000, "\xff"]
+    "text", ["", "{", "[]", '{"labels": 3}', '{"labels": {"a": {"b": 1}}}', "[" * 100_000, "\xff"]
 )
 def test_a_dataset_json_that_says_nothing_leaves_the_labels_to_the_user(tmp_path, text):
     nnunet(tmp_path)
     (tmp_path / "dataset.json").write_text(text, encoding="latin-1")
-    assert all(request.rules == () for request in find_cases(tmp_path).requests)
+    layout = find_cases(tmp_path)
+    assert all(request.rules == () for request in layout.requests)
+    assert [note.code for note in layout.notes] == ["DATASET_JSON"]
     assert find_cases(tmp_path, LIVER).requests[0].rules == LIVER
 
 
@@ -291,13 +229,6 @@ def test_a_folder_whose_case_folders_are_broken_links_is_of_no_layout(tmp_path):
     (tmp_path / "loop").symlink_to("loop")
     with pytest.raises(DataError, match="UNKNOWN_LAYOUT"):
         find_cases(tmp_path)
-
-
-def test_rows_of_a_manifest_keep_their_order(tmp_path):
-    with (tmp_path / "list.csv").open("w", newline="") as file:
-        rows = csv.writer(file)
-        rows.writerows([["mask", "ct"], *[[f"m{n}", f"c{n}"] for n in (10, 9, 2)]])
-    assert pairs(read_manifest(tmp_path / "list.csv")) == [("c10", "m10"), ("c9", "m9"), ("c2", "m2")]
 
 
 def test_a_series_with_a_blank_uid_is_not_matched_by_a_blank_reference(tree, tmp_path):

@@ -4,8 +4,6 @@ Each recognised layout is named in the output, so that a wrong guess is seen. Wh
 with the list of what is.
 """
 
-import csv
-import json
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing
@@ -15,32 +13,23 @@ from pathlib import Path
 from kerasbalance.data.dicom import Scan, Series, scan_folder
 from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom, read_up_to
 from kerasbalance.data.dicom.header import Header
-from kerasbalance.data.errors import DataError
-from kerasbalance.data.files import malformed, natural_key, read_regular
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.files import malformed, natural_key
 from kerasbalance.data.ingest.case import CaseRequest, join_masks
+from kerasbalance.data.ingest.dataset_json import dataset_rules
 from kerasbalance.data.ingest.isolate import Limits, run_isolated, usable_cores
-from kerasbalance.data.labels import OrganRule, parse_rule
+from kerasbalance.data.ingest.manifest import Layout, numbered, read_manifest
+from kerasbalance.data.labels import OrganRule
+
+__all__ = ["Layout", "find_cases", "read_manifest"]
 
 MANIFEST = "cases.csv"
 _MANIFEST_FOLDER = f"a folder with {MANIFEST}"
-COLUMNS = ("ct", "mask", "case", "patient", "labels")
 _NIFTI = (".nii.gz", ".nii")
 _REFERENCE_TIMEOUT_S = 120.0
 
 
-@dataclass(frozen=True)
-class Layout:
-    """The cases that were found below a folder.
-
-    Args:
-        name: how the folder is organised, for the output.
-        requests: the cases, in natural name order.
-        problems: masks that no case could be made of.
-    """
-
-    name: str
-    requests: tuple[CaseRequest, ...]
-    problems: tuple[DataError, ...] = ()
+Found = CaseRequest | DataError | Note
 
 
 def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
@@ -62,8 +51,11 @@ def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
     for name, find in _FINDERS.items():
         found = find(root)
         requests = [replace(r, rules=rules or r.rules) for r in found if isinstance(r, CaseRequest)]
-        if found:
-            return Layout(name, _numbered(requests), tuple(p for p in found if isinstance(p, DataError)))
+        notes = tuple(dict.fromkeys(n for n in found if isinstance(n, Note)))
+        if requests or found:
+            return Layout(
+                name, numbered(requests), tuple(p for p in found if isinstance(p, DataError)), notes
+            )
     raise DataError(
         "UNKNOWN_LAYOUT",
         "a folder of no known layout",
@@ -73,80 +65,12 @@ def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
     )
 
 
-def _numbered(requests: list[CaseRequest]) -> tuple[CaseRequest, ...]:
-    return tuple(replace(r, where=f"case {n} of {len(requests)}") for n, r in enumerate(requests, 1))
-
-
-def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
-    """Read a list of cases: CSV with the columns ct and mask, and optionally case, patient and labels.
-
-    Paths are relative to the manifest's folder. Rows that name the same CT are one case with several masks.
-    `labels` holds rules like `liver=5,6;spleen=1`; it takes the
-    place of `rules` in that row.
-
-    Raises:
-        DataError: the file cannot be read, a column is missing or unknown, or a row is incomplete (code
-            `MANIFEST`; the row is named).
-    """
-    try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            reader = csv.DictReader(file)
-            columns = tuple(reader.fieldnames or ())
-            rows = list(reader)
-    except (OSError, UnicodeDecodeError, csv.Error) as error:
-        raise _manifest_error(
-            f"a manifest that cannot be read ({type(error).__name__})", "a CSV file", path
-        ) from None
-    missing = [name for name in ("ct", "mask") if name not in columns]
-    unknown = [name for name in columns if name not in COLUMNS]
-    if missing or unknown:
-        what = f"no column {missing[0]!r}" if missing else f"{len(unknown)} columns that are not known"
-        raise _manifest_error(what, f"the columns {', '.join(COLUMNS)} (ct and mask are needed)", path)
-    if not rows:
-        raise _manifest_error("a manifest without rows", "one row for each case", path)
-    requests: dict[Path, CaseRequest] = {}
-    for number, row in enumerate(rows, 1):
-        request = _row(number, row, path, rules)
-        place = Path(os.path.realpath(request.ct))
-        known = requests.get(place)
-        if known and known.patient and request.patient not in ("", known.patient):
-            raise _manifest_error(
-                f"row {number} with another patient than an earlier row of the same CT", "one patient", path
-            )
-        requests[place] = join_masks(known, request) if known else request
-    return Layout("manifest", _numbered(list(requests.values())))
-
-
-def _row(number: int, row: dict[str, str | None], path: Path, rules: tuple[OrganRule, ...]) -> CaseRequest:
-    if None in row or not row.get("ct") or not row.get("mask"):
-        raise _manifest_error(f"row {number} without ct or mask, or with too many fields", "both paths", path)
-    if any("\0" in str(value) for value in row.values()):
-        raise _manifest_error(f"row {number} with a NUL character", "text", path)
-    labels = [part for part in (row.get("labels") or "").split(";") if part.strip()]
-    try:
-        own_rules = tuple(parse_rule(part) for part in labels)
-    except DataError:
-        raise _manifest_error(
-            f"row {number} with labels that say nothing", "liver=5,6;spleen=1", path
-        ) from None
-    return CaseRequest(
-        path.parent / str(row["ct"]).strip(),
-        path.parent / str(row["mask"]).strip(),
-        own_rules or rules,
-        (row.get("patient") or "").strip(),
-    )
-
-
-def _manifest_error(received: str, expected: str, path: Path) -> DataError:
-    return DataError("MANIFEST", received, expected, "correct the manifest", path=path)
-
-
-def _nnunet(root: Path) -> list[CaseRequest | DataError]:
+def _nnunet(root: Path) -> list[Found]:
     images, labels = root / "imagesTr", root / "labelsTr"
     if not os.path.isdir(images) or not os.path.isdir(labels):
         return []
-    rules = _dataset_rules(root / "dataset.json")
-    requests: list[CaseRequest | DataError] = []
+    rules, notes = dataset_rules(root / "dataset.json")
+    requests: list[Found] = [*notes]
     for mask in _niftis(labels):
         stem = _stem(mask)
         candidates = [images / f"{stem}{end}{suffix}" for end in ("_0000", "") for suffix in _NIFTI]
@@ -155,21 +79,7 @@ def _nnunet(root: Path) -> list[CaseRequest | DataError]:
     return requests
 
 
-def _dataset_rules(path: Path) -> tuple[OrganRule, ...]:
-    """Read the labels of a dataset.json: name → value (nnU-Net v2) or value → name (Decathlon)."""
-    try:
-        labels = json.loads(read_regular(path))["labels"]
-        pairs = [(str(k), v) if isinstance(v, int) else (str(v), int(k)) for k, v in labels.items()]
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
-        return ()
-    named = [(name.strip().lower().replace(" ", "_"), value) for name, value in pairs]
-    try:
-        return tuple(OrganRule(name, (value,)) for name, value in named if value != 0)
-    except DataError:
-        return ()
-
-
-def _ircadb(root: Path) -> list[CaseRequest | DataError]:
+def _ircadb(root: Path) -> list[Found]:
     homes = [
         home
         for home in _homes(root)
@@ -180,7 +90,7 @@ def _ircadb(root: Path) -> list[CaseRequest | DataError]:
     ]
 
 
-def _chaos(root: Path) -> list[CaseRequest | DataError]:
+def _chaos(root: Path) -> list[Found]:
     homes = [
         home for home in _homes(root) if os.path.isdir(home / "DICOM_anon") and os.path.isdir(home / "Ground")
     ]
@@ -191,7 +101,7 @@ def _chaos(root: Path) -> list[CaseRequest | DataError]:
     ]
 
 
-def _totalsegmentator(root: Path) -> list[CaseRequest | DataError]:
+def _totalsegmentator(root: Path) -> list[Found]:
     homes = [
         home
         for home in _homes(root)
@@ -205,7 +115,7 @@ def _totalsegmentator(root: Path) -> list[CaseRequest | DataError]:
     return [CaseRequest(home / "ct.nii.gz", home / "segmentations", rules) for home in homes]
 
 
-def _dicom_tree(root: Path) -> list[CaseRequest | DataError]:
+def _dicom_tree(root: Path) -> list[Found]:
     scan = scan_folder(root)
     masks = [header for header in scan.others if header.sop_class in (*SEGMENTATIONS, STRUCTURE_SET)]
     if not masks:
@@ -217,7 +127,7 @@ def _dicom_tree(root: Path) -> list[CaseRequest | DataError]:
     return _by_series([_case_of(header, found[n], scan) for n, header in enumerate(masks)])
 
 
-def _by_series(found: list[CaseRequest | DataError]) -> list[CaseRequest | DataError]:
+def _by_series(found: list[Found]) -> list[Found]:
     """Make one case of all masks that refer to one series."""
     cases: dict[str, CaseRequest] = {}
     for item in found:
@@ -289,7 +199,7 @@ def _stem(path: Path) -> str:
     return path.name.removesuffix(".gz").removesuffix(".nii")
 
 
-_FINDERS: dict[str, Callable[[Path], list[CaseRequest | DataError]]] = {
+_FINDERS: dict[str, Callable[[Path], list[Found]]] = {
     "nnU-Net or Decathlon (imagesTr, labelsTr)": _nnunet,
     "3D-IRCADb (PATIENT_DICOM, MASKS_DICOM)": _ircadb,
     "CHAOS (DICOM_anon, Ground)": _chaos,
