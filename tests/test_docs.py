@@ -125,3 +125,14 @@ def test_the_readme_holds_the_two_commands_that_ci_runs():
     commands = [line for line in (ROOT / "README.md").read_text("utf-8").splitlines() if " -m venv " in line]
     assert [line.split()[0] for line in commands] == ["python3.11", "python3.11"]
     assert keras.config.backend() in (ROOT / "README.md").read_text("utf-8")
+
+
+def test_the_tests_that_the_page_of_faults_names_exist():
+    named = re.findall(r"`(test_\w+\.py)::(test_\w+)`", (ROOT / "docs" / "faults.md").read_text("utf-8"))
+    assert len(named) >= 30
+    missing = [
+        name
+        for file, name in named
+        if not re.search(rf"^def {name}\(", (ROOT / "tests" / file).read_text("utf-8"), re.M)
+    ]
+    assert missing == []
