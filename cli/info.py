@@ -99,7 +99,7 @@ def verify(store: Path, as_json: bool, show_paths: bool) -> None:
     from kerasbalance.data.store import Store, verify_store
 
     opened = Store(store)
-    with progress(len(list(opened.cases.glob("*.h5"))), "Verifying") as bar:
+    with progress(len(list(opened.cases_folder.glob("*.h5"))), "Verifying") as bar:
         found = verify_store(opened, lambda key: bar.update(1))
     if as_json:
         faults = {key: error.message() for key, error in found.faults.items()}

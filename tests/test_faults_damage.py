@@ -61,7 +61,7 @@ def flip_bits(path, spots, check):
 @pytest.mark.parametrize("region", REGIONS)
 def test_a_flipped_bit_in_each_region_is_named_and_never_read(tmp_path, region):
     store, made = made_store(tmp_path, 2)
-    path = store.cases / f"{sorted(made)[0]}.h5"
+    path = store.cases_folder / f"{sorted(made)[0]}.h5"
     low, high = regions(path)[region]
     spots = np.random.default_rng(0).integers(8 * low, 8 * high, 8).tolist()
     flip_bits(path, spots, lambda: damage_is_told(store, path, made))
@@ -72,7 +72,7 @@ def test_a_flipped_bit_in_each_region_is_named_and_never_read(tmp_path, region):
 @pytest.mark.parametrize("index", ["with the index", "without the index"])
 def test_no_random_flip_is_silent(tmp_path, flips, index):
     store, made = made_store(tmp_path, 2)
-    path = store.cases / f"{sorted(made)[0]}.h5"
+    path = store.cases_folder / f"{sorted(made)[0]}.h5"
     spots = np.random.default_rng(flips).integers(0, 8 * path.stat().st_size, flips).tolist()
     if index == "with the index":
         flip_bits(path, spots, lambda: damage_is_told(store, path, made))

@@ -100,7 +100,7 @@ def test_a_damaged_case_is_no_reason_to_drop_its_twin(tmp_path):
     assert statuses(take(tmp_path, [one])) == ["duplicate"]
     store = Store(tmp_path / "store")
     assert (len(store.entries()), verify_store(store).faults) == (1, {})
-    assert not (store.cases / f"{key}.h5").exists()
+    assert not (store.cases_folder / f"{key}.h5").exists()
 
 
 def test_a_series_does_not_become_a_second_copy_of_another_by_replacing(tmp_path):

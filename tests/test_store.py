@@ -14,7 +14,7 @@ from made.stores import add_case, key_file, made_arrays, made_facts, made_store,
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import Pseudonyms, Rejection, SliceStore, Store, read_rejections, verify_store
-from kerasbalance.data.store.catalogue import dump_entry, dump_withdrawal, load_entry, read_index
+from kerasbalance.data.store.catalogue import dump_entry, dump_withdrawal, load_entry, read_catalogue
 from kerasbalance.data.store.files import write_aside
 from kerasbalance.data.store.rejections import record_rejections
 from kerasbalance.data.store.sealed_case import build_case
@@ -109,7 +109,7 @@ def _manifest(store):
 
 def test_a_case_that_was_committed_is_in_the_store_and_in_its_index(tmp_path):
     store, made = made_store(tmp_path, 3)
-    assert sorted(store.entries()) == sorted(made) == sorted(read_index(store.index).entries)
+    assert sorted(store.entries()) == sorted(made) == sorted(read_catalogue(store.index).entries)
     assert not list(store.aside.iterdir())
 
 
@@ -120,7 +120,7 @@ def test_a_lost_index_is_rebuilt_from_the_cases(tmp_path):
     assert SliceStore(store.path).digest == before
     with open_writer(store):
         pass
-    assert sorted(read_index(store.index).entries) == sorted(made)
+    assert sorted(read_catalogue(store.index).entries) == sorted(made)
 
 
 @pytest.mark.parametrize("cut", [1, 2, 50, 400])
@@ -130,8 +130,8 @@ def test_a_torn_last_line_costs_nothing(tmp_path, cut):
     os.truncate(store.index, store.index.stat().st_size - cut)
     assert SliceStore(store.path).digest == before
     add_case(store, made_facts("f" * 32), made_arrays(9))
-    assert len(read_index(store.index).entries) == 4
-    assert read_index(store.index).is_tidy
+    assert len(read_catalogue(store.index).entries) == 4
+    assert read_catalogue(store.index).is_tidy
 
 
 def test_no_flipped_bit_of_the_index_changes_what_a_store_says(tmp_path):
@@ -156,7 +156,7 @@ def test_a_withdrawn_line_counts_no_more(tmp_path):
     key = next(iter(made))
     with store.index.open("ab") as file:
         file.write(dump_withdrawal(key))
-    assert key not in read_index(store.index).entries
+    assert key not in read_catalogue(store.index).entries
     assert key in store.entries()
 
 
@@ -173,7 +173,7 @@ def test_an_old_copy_of_the_index_gives_way_to_the_cases(tmp_path):
 def test_a_missing_file_is_named_until_it_is_mended_or_the_index_deleted(tmp_path):
     store, made = made_store(tmp_path, 3)
     key, other = sorted(made)[:2]
-    (store.cases / f"{key}.h5").unlink()
+    (store.cases_folder / f"{key}.h5").unlink()
     for _ in range(2):
         assert list(faults(store)) == [key]
         add_case(store, made_facts("f" * 32), made_arrays(9))  # an ingest of other cases does not forget it
@@ -193,7 +193,7 @@ def test_a_case_without_a_line_is_found(tmp_path):
 
 def test_swapped_files_are_both_damaged(tmp_path):
     store, made = made_store(tmp_path, 3)
-    one, two = (store.cases / f"{key}.h5" for key in sorted(made)[:2])
+    one, two = (store.cases_folder / f"{key}.h5" for key in sorted(made)[:2])
     aside = tmp_path / "x"
     one.rename(aside), two.rename(one), aside.rename(two)
     assert list(faults(store)) == sorted(made)[:2]
@@ -204,14 +204,16 @@ def test_swapped_files_are_both_damaged(tmp_path):
 @pytest.mark.parametrize("kind", ["text", "folder", "fifo", "dangling link", "link", "foreign name"])
 def test_strays_among_the_cases_are_told_without_their_name(tmp_path, kind):
     store, made = made_store(tmp_path, 1)
-    place = store.cases / "DOE^JANE.h5"
+    place = store.cases_folder / "DOE^JANE.h5"
     {
-        "text": lambda: (store.cases / "DOE^JANE.txt").write_text("x"),
+        "text": lambda: (store.cases_folder / "DOE^JANE.txt").write_text("x"),
         "folder": place.mkdir,
         "fifo": lambda: os.mkfifo(place),
         "dangling link": lambda: place.symlink_to("/nowhere"),
-        "link": lambda: (store.cases / f"{'e' * 32}.h5").symlink_to(store.cases / f"{next(iter(made))}.h5"),
-        "foreign name": lambda: shutil.copy(store.cases / f"{next(iter(made))}.h5", place),
+        "link": lambda: (store.cases_folder / f"{'e' * 32}.h5").symlink_to(
+            store.cases_folder / f"{next(iter(made))}.h5"
+        ),
+        "foreign name": lambda: shutil.copy(store.cases_folder / f"{next(iter(made))}.h5", place),
     }[kind]()
     found = faults(store)
     assert list(found) == ["stray 1"]
@@ -231,7 +233,7 @@ def test_a_pipe_or_folder_in_place_of_a_file_does_not_hang(tmp_path, name, kind)
         assert read_rejections(store) == []
     with contextlib.suppress(DataError), open_writer(Store(store.path)):
         record_rejections(store, {"k": Rejection("k", "GAP", "text")}, set())
-    assert (store.cases / f"{next(iter(made))}.h5").stat().st_size
+    assert (store.cases_folder / f"{next(iter(made))}.h5").stat().st_size
 
 
 def test_a_second_writer_is_told_who_writes(tmp_path):
@@ -284,7 +286,7 @@ def test_a_case_dropped_while_a_reader_looks_is_not_called_missing(tmp_path, mon
 
     def dropped_meanwhile(self):
         monkeypatch.undo()
-        os.truncate(store.cases / f"{cut}.h5", 10)
+        os.truncate(store.cases_folder / f"{cut}.h5", 10)
         with open_writer(store) as writer:
             writer.drop(dropped)
         return files(self)

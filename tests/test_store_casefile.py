@@ -135,7 +135,7 @@ def test_other_layouts_are_read_through_hdf5(tmp_path, layout, which):
     store, pseudonyms = open_store(tmp_path)
     facts, made = made_facts(pseudonyms.of("made", "0")), made_arrays()
     content = rewritten(facts, made, **{which: LAYOUTS[layout]})
-    (store.cases / f"{facts.key}.h5").write_bytes(content)
+    (store.cases_folder / f"{facts.key}.h5").write_bytes(content)
     source = SliceStore(store.path).source(("liver", "spleen"))
     x, y = source.read(np.arange(4))
     np.testing.assert_array_equal(x[..., 0], made.image)
@@ -151,7 +151,7 @@ def test_a_chunk_that_skipped_its_filter_is_read_right(tmp_path):
     with h5py.File(buffer, "r+") as file:
         file["mask"].id.write_direct_chunk((1, 0, 0), made.mask[1].tobytes(), filter_mask=1)
     append_seal(buffer)
-    (store.cases / f"{facts.key}.h5").write_bytes(buffer.getvalue())
+    (store.cases_folder / f"{facts.key}.h5").write_bytes(buffer.getvalue())
     _, y = SliceStore(store.path).source(("liver", "spleen")).read([1])
     np.testing.assert_array_equal(y[0, ..., 0], made.mask[1])
 
@@ -271,7 +271,7 @@ def test_a_hostile_file_is_refused_even_where_the_index_vouches_for_it(tmp_path,
     store, made = made_store(tmp_path, 1)
     key = next(iter(made))
     content = hostile(change)
-    (store.cases / f"{key}.h5").write_bytes(content)
+    (store.cases_folder / f"{key}.h5").write_bytes(content)
     entry = forged(store, key, content)
     store.index.write_bytes(dump_entry(entry))
     with pytest.raises(DataError, match="UNSAFE"):
@@ -301,7 +301,7 @@ def test_a_link_to_a_genuine_case_is_not_followed(tmp_path):
 
 def test_a_gzip_file_under_a_case_name_is_damaged_and_not_parsed(tmp_path):
     store, pseudonyms = open_store(tmp_path)
-    (store.cases / f"{pseudonyms.of('x', '')}.h5").write_bytes(gzip.compress(bytes_of()))
+    (store.cases_folder / f"{pseudonyms.of('x', '')}.h5").write_bytes(gzip.compress(bytes_of()))
     assert [e.code for e in verify_store(store).faults.values()] == ["DAMAGED"]
 
 
@@ -310,7 +310,7 @@ def test_uids_are_stored_only_when_given(tmp_path):
     made = made_arrays()
     facts = made_facts(pseudonyms.of("made", "0"), has_uids=True)
     add_case(store, facts, CaseArrays(made.image, made.mask, made.depth_mm, ("1.2.3", "1.2.4")))
-    with h5py.File(store.cases / f"{facts.key}.h5") as file:
+    with h5py.File(store.cases_folder / f"{facts.key}.h5") as file:
         assert file["uids"].asstr()[()].tolist() == ["1.2.3", "1.2.4"]
     with h5py.File(io.BytesIO(bytes_of())) as file:
         assert "uids" not in file

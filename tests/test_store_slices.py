@@ -280,7 +280,7 @@ def test_a_reader_that_was_closed_checks_nothing_twice(made, monkeypatch):
 def test_one_damaged_case_stops_a_store_but_not_the_cases_that_are_named(tmp_path):
     store, arrays = made_store(tmp_path, 3, SHAPE)
     bad, *good = sorted(arrays)
-    os.truncate(store.cases / f"{bad}.h5", 1000)
+    os.truncate(store.cases_folder / f"{bad}.h5", 1000)
     with pytest.raises(
         DataError, match="DAMAGED: 1 damaged cases, the first because of a case file with changed"
     ):
@@ -308,7 +308,7 @@ def test_opening_a_store_of_many_cases_is_fast(tmp_path, cases):
     for n in range(cases):
         key = pseudonyms.of("made", str(n))
         lines.append(dump_entry(replace(entry, facts=replace(entry.facts, key=key))))
-        with (store.cases / f"{key}.h5").open("wb") as file:
+        with (store.cases_folder / f"{key}.h5").open("wb") as file:
             file.truncate(len(content))  # a hole: opening reads the index and the sizes, not the cases
     store.index.write_bytes(b"".join(lines))
     start = time.process_time()

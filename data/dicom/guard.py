@@ -19,7 +19,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from kerasbalance.data.dicom.limits import AsksToInflate
+from kerasbalance.data.dicom.limits import InflationAsked
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, open_regular
 
@@ -143,7 +143,7 @@ def parse(
                 dataset: FileDataset = read_partial(source, lambda tag, *_: tag > end, force=True)
                 return dataset
             return pydicom.dcmread(source, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
-        except AsksToInflate:
+        except InflationAsked:
             raise deflated(path) from None
 
 
@@ -166,10 +166,10 @@ class _SizedReads:
         """Read at most `size` bytes; no more memory is taken than there are bytes.
 
         Raises:
-            AsksToInflate: If no size is given.
+            InflationAsked: If no size is given.
         """
         if size < 0:
-            raise AsksToInflate
+            raise InflationAsked
         return self._file.read(min(size, max(self._size - self.tell(), 0)))
 
 

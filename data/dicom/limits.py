@@ -19,7 +19,7 @@ class HeaderTooLarge(Exception):
     """The header asks for more than any honest header needs."""
 
 
-class AsksToInflate(Exception):
+class InflationAsked(Exception):
     """The whole rest of the file was asked for, which pydicom only does in order to inflate it."""
 
 
@@ -59,12 +59,12 @@ class Metered:
         """Read at most `size` bytes.
 
         Raises:
-            AsksToInflate: no size is given.
+            InflationAsked: no size is given.
             HeaderTooLarge: the allowance is used up.
             PastHead: the beginning of the file has not as many bytes.
         """
         if size < 0:
-            raise AsksToInflate
+            raise InflationAsked
         meter = self._meter
         if size > MAX_VALUE_BYTES:
             size = min(size, meter.bytes + 1, max(self._size - self.tell(), 0))

@@ -37,8 +37,8 @@ from kerasbalance.data.dicom.header import (
 )
 from kerasbalance.data.dicom.limits import (
     MAX_FRAMES,
-    AsksToInflate,
     HeaderTooLarge,
+    InflationAsked,
     Meter,
     Metered,
     PastHead,
@@ -95,7 +95,7 @@ def read_header(source: SourceFile) -> Header:
             return _read(source, file, head)
     except (NotDicom, DataError):
         raise
-    except AsksToInflate:
+    except InflationAsked:
         raise deflated(source.path, source.where) from None
     except HeaderTooLarge:
         raise refused(

@@ -108,7 +108,7 @@ def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
         notes.append(Note("NOT_DICOM", f"{len(foreign)} files that are no DICOM skipped"))
     images, others, dropped = _sort_out(headers)
     notes += [Note("LEFT_OUT", f"{count} {what} left out") for what, count in sorted(dropped.items())]
-    unread = [*errors, *_damaged(foreign, images), *_estranged(others, images)]
+    unread = [*errors, *_damaged(foreign, images), *_other_modalities(others, images)]
     series = [_series(number, group, unread, allow) for number, group in enumerate(_group(images), 1)]
     scan = Scan(root, tuple(series), tuple(others), tuple(errors), tuple(notes), tuple(foreign))
     return _without_strays(scan)
@@ -204,7 +204,7 @@ def _damaged(foreign: Iterable[SourceFile], images: Sequence[Slice]) -> list[Dat
     ]  # fmt: skip
 
 
-def _estranged(others: Iterable[Header], images: Sequence[Slice]) -> list[DataError]:
+def _other_modalities(others: Iterable[Header], images: Sequence[Slice]) -> list[DataError]:
     """Find images of another modality that claim to belong to a series of CT: a damaged slice, most likely."""
     series = {item.header.series_uid for item in images} - {""}
     return [

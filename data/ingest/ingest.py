@@ -224,15 +224,15 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool, again: bool) -> 
         return "unchanged", old
     if changed and not replace_changed:
         raise _changed(before, facts, again)
-    twin = writer.twin(facts)
-    if twin is None:
+    other = writer.same_images(facts)
+    if other is None:
         return ("replaced" if changed else "mended" if known else "taken"), facts
-    if twin.label_digest != facts.label_digest or old is not None:
-        raise DataError("DUPLICATE", f"the images of case {twin.key[:8]} under another series UID",
+    if other.label_digest != facts.label_digest or old is not None:
+        raise DataError("DUPLICATE", f"the images of case {other.key[:8]} under another series UID",
                         "each CT once, with one mask", "decide on one of them")  # fmt: skip
     if known:
         writer.drop(facts.key)  # damaged, and its content is stored whole under another key
-    return "duplicate", twin
+    return "duplicate", other
 
 
 def _changed(before: CaseFacts | None, facts: CaseFacts, again: bool) -> DataError:

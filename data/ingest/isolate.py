@@ -150,7 +150,7 @@ def _stopped(code: str, what: str) -> DataError:
 def _child(sender: Connection, function: Callable[[Any], Any], task: Any, limits: Limits) -> None:
     for number in CAUGHT:
         signal.signal(number, signal.SIG_IGN)  # they may reach the whole group; the parent decides
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _silence()
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     _, hard = resource.getrlimit(resource.RLIMIT_AS)
@@ -185,7 +185,7 @@ def _unexpected(error: Exception) -> DataError:
                      "a file that can be read, or a clear refusal", "please report this line")  # fmt: skip
 
 
-def die_with_parent() -> None:
+def end_with_parent() -> None:
     """Wait for the parent process to end, however it does, and end this one then; meant for a thread."""
     parent = multiprocessing.parent_process()
     if parent is not None:

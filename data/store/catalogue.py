@@ -11,14 +11,14 @@ from collections.abc import Iterable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
+from kerasbalance.data.store.damage import damaged
 from kerasbalance.data.store.facts import Entry, facts_from
-from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.files import read_file, replace_file, unwritable
 from kerasbalance.files import write_all
 
 
 @dataclass(frozen=True)
-class Index:
+class Catalogue:
     """What an index file says.
 
     Args:
@@ -36,7 +36,7 @@ class Index:
         return lines == len(self.entries) and self.content[-1:] in (b"", b"\n")
 
 
-def read_index(path: Path) -> Index:
+def read_catalogue(path: Path) -> Catalogue:
     """Read an index; a missing file gives an empty one.
 
     Raises:
@@ -45,7 +45,7 @@ def read_index(path: Path) -> Index:
     try:
         content = read_file(path)
     except FileNotFoundError:
-        return Index()
+        return Catalogue()
     except OSError as error:
         raise damaged(f"an index that cannot be read ({error.strerror})", path=path) from None
     entries: dict[str, Entry] = {}
@@ -55,7 +55,7 @@ def read_index(path: Path) -> Index:
             entries[body.facts.key] = body
         elif body is not None:
             entries.pop(body, None)
-    return Index(entries, content)
+    return Catalogue(entries, content)
 
 
 def load_entry(line: bytes) -> Entry | None:
@@ -95,7 +95,7 @@ def _line(fields: dict[str, object]) -> bytes:
     return b"%08x %s\n" % (zlib.crc32(body), body)
 
 
-def write_index(path: Path, entries: Iterable[Entry]) -> None:
+def write_catalogue(path: Path, entries: Iterable[Entry]) -> None:
     """Put a new index in place of the old.
 
     Raises:

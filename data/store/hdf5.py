@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
+from kerasbalance.data.store.damage import unsafe
 from kerasbalance.data.store.facts import CaseFacts
-from kerasbalance.data.store.faults import unsafe
 
 MAX_CHUNK_BYTES = 64 * 2**20
 MAX_GROWTH = 2000

@@ -20,8 +20,8 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.damage import damaged
 from kerasbalance.data.store.facts import Entry
-from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.hdf5 import chunk_table, fits, open_case, unpack
 
 MAX_MAPS = 512

@@ -15,8 +15,8 @@ from numpy.typing import NDArray
 from zlib_ng import zlib_ng
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.damage import damaged
 from kerasbalance.data.store.facts import FORMAT_VERSION, CaseFacts, Entry, dump_facts, load_facts
-from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.hdf5 import chunk_table, create_case, fits, image_range, open_case, unpack
 
 _SEAL = b"kerasbalance case sha256 "

@@ -43,7 +43,7 @@ class SliceStore:
         counts = [case.slices for case in self._cases]
         self._first = np.concatenate([[0], np.cumsum(counts, dtype=np.int64)]).astype(np.int64)
         self._first.setflags(write=False)
-        self._readers = Readers(store.cases.absolute(), self._entries)
+        self._readers = Readers(store.cases_folder.absolute(), self._entries)
 
     @property
     def cases(self) -> tuple[CaseFacts, ...]:

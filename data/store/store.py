@@ -13,9 +13,9 @@ from collections.abc import Collection
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.catalogue import Index, read_index
+from kerasbalance.data.store.catalogue import Catalogue, read_catalogue
+from kerasbalance.data.store.damage import damaged
 from kerasbalance.data.store.facts import FORMAT_VERSION, Entry
-from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
@@ -37,7 +37,7 @@ class Store:
 
     def __init__(self, path: Path) -> None:
         self.path = Path(path)
-        self.cases = self.path / "cases"
+        self.cases_folder = self.path / "cases"
         self.aside = self.path / "tmp"
         self.index = self.path / "index.jsonl"
         self.manifest = _read_manifest(self.path)
@@ -96,17 +96,17 @@ class Store:
 
         A stray file in `cases/` has the number of its place among the strays as key, since its name may be anybody's.
         """
-        index = read_index(self.index)
+        index = read_catalogue(self.index)
         while True:
             found, faults = self._compare(index)
             if not faults:
                 return found, faults
             # An ingest may have replaced a case between the look at the index and the look at the files.
-            index, before = read_index(self.index), index
+            index, before = read_catalogue(self.index), index
             if index.content == before.content:
                 return found, faults
 
-    def _compare(self, index: Index) -> tuple[dict[str, Entry], dict[str, DataError]]:
+    def _compare(self, index: Catalogue) -> tuple[dict[str, Entry], dict[str, DataError]]:
         sizes, strays = self._files()
         found: dict[str, Entry] = {}
         faults = {f"stray {n}": _stray() for n in range(1, strays + 1)}
@@ -122,7 +122,7 @@ class Store:
         sizes: dict[str, int] = {}
         strays = 0
         try:
-            with os.scandir(self.cases) as entries:
+            with os.scandir(self.cases_folder) as entries:
                 for entry in entries:
                     status = entry.stat(follow_symlinks=False)
                     if _CASE_NAME.fullmatch(entry.name) and stat.S_ISREG(status.st_mode):
@@ -140,9 +140,9 @@ class Store:
             raise damaged("a case whose file is missing", where=f"case {key[:8]}")
         if line is not None and line.size == size:
             return line
-        return self.read_case(key)
+        return self.read_entry(key)
 
-    def read_case(self, key: str) -> Entry:
+    def read_entry(self, key: str) -> Entry:
         """Return a case's entry from its own file, which is read whole.
 
         Raises:
@@ -164,7 +164,7 @@ class Store:
             DataError: it cannot be read (code `DAMAGED`).
         """
         try:
-            return read_file(self.cases / f"{key}.h5")
+            return read_file(self.cases_folder / f"{key}.h5")
         except OSError as error:
             where = f"case {key[:8]}"
             raise damaged(f"a case file that cannot be read ({error.strerror})", where=where) from None
@@ -199,8 +199,8 @@ def _make(path: Path, pseudonyms: Pseudonyms) -> None:
 
 def _is_free(path: Path) -> bool:
     names = {item.name for item in path.iterdir()}
-    strangers = names - {"cases", "tmp", "LOCK"}
-    return "store.json" in names or all(name.endswith(".tmp") for name in strangers)
+    foreign = names - {"cases", "tmp", "LOCK"}
+    return "store.json" in names or all(name.endswith(".tmp") for name in foreign)
 
 
 def _checksum(manifest: dict[str, str | int]) -> int:

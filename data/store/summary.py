@@ -10,7 +10,7 @@ from kerasbalance.data.store.facts import CaseFacts, spelled_twice
 
 
 @dataclass(frozen=True)
-class OrganSummary:
+class StoredOrgan:
     """One organ over the cases that annotate it.
 
     Args:
@@ -56,7 +56,7 @@ class StoreSummary:
     slice_spacing_mm: tuple[float, ...]
     pixel_spacing_mm: tuple[float, ...]
     hu_percentiles: tuple[float, ...]
-    organs: tuple[OrganSummary, ...]
+    organs: tuple[StoredOrgan, ...]
     warnings: tuple[tuple[str, str], ...]
 
 
@@ -88,12 +88,12 @@ def summarise(cases: Sequence[CaseFacts]) -> StoreSummary:
     )
 
 
-def _organ(name: str, cases: Sequence[CaseFacts]) -> OrganSummary:
+def _organ(name: str, cases: Sequence[CaseFacts]) -> StoredOrgan:
     own = [case for case in cases if name in case.organs]
     places = [case.organs.index(name) for case in own]
     medians = [case.organ_hu[at][1] for case, at in zip(own, places, strict=True) if case.organ_hu[at]]
     positive = sum(case.positive_slices[at] for case, at in zip(own, places, strict=True))
-    return OrganSummary(name, len(own), sum(case.slices for case in own), positive, _range(medians))
+    return StoredOrgan(name, len(own), sum(case.slices for case in own), positive, _range(medians))
 
 
 def _range(values: Sequence[float]) -> tuple[float, ...]:

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.damage import damaged
 from kerasbalance.data.store.facts import Entry
-from kerasbalance.data.store.faults import damaged
 from kerasbalance.data.store.store import Store
 
 
@@ -51,5 +51,5 @@ def check_stored(store: Store, entry: Entry) -> None:
         DataError: it is missing, cannot be read, or a byte differs (code `DAMAGED`).
     """
     key = entry.facts.key
-    if store.read_case(key) != entry:
+    if store.read_entry(key) != entry:
         raise damaged("a whole case file, but not the one that the index names", where=f"case {key[:8]}")

@@ -11,8 +11,8 @@ from kerasbalance.data.store.catalogue import (
     append_line,
     dump_entry,
     dump_withdrawal,
-    read_index,
-    write_index,
+    read_catalogue,
+    write_catalogue,
 )
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.files import unwritable
@@ -32,13 +32,13 @@ class Writer:
         self._store = store
         self._check_access()
         self.clear_aside()
-        index = read_index(store.index)
+        index = read_catalogue(store.index)
         self._entries, self._faults = store.survey()
         # A damaged case keeps its line: whoever lost a file must hear of it until it is mended.
         lost = {key: index.entries[key] for key in self._faults if key in index.entries}
         self._lines = lost | self._entries
         if not index.is_tidy or index.entries != self._lines:
-            write_index(store.index, self._lines.values())
+            write_catalogue(store.index, self._lines.values())
         self._by_image: defaultdict[str, set[str]] = defaultdict(set)
         for entry in self._entries.values():
             self._by_image[entry.facts.image_digest].add(entry.facts.key)
@@ -48,7 +48,7 @@ class Writer:
             self._store.aside.mkdir(mode=0o700, exist_ok=True)
         except OSError as error:
             raise unwritable(error, path=self._store.path) from None
-        for folder in (self._store.path, self._store.cases, self._store.aside):
+        for folder in (self._store.path, self._store.cases_folder, self._store.aside):
             if not os.access(folder, os.W_OK | os.X_OK):
                 raise DataError("UNWRITABLE", "a store that cannot be written", "a store you may write to",
                                 "check its permissions", path=folder)  # fmt: skip
@@ -77,7 +77,7 @@ class Writer:
         if entry is None:
             return None
         try:
-            found = self._store.read_case(key)
+            found = self._store.read_entry(key)
         except DataError as error:
             self._forget(entry)
             self._faults[key] = error
@@ -88,7 +88,7 @@ class Writer:
             self._note(found)
         return found.facts
 
-    def twin(self, facts: CaseFacts) -> CaseFacts | None:
+    def same_images(self, facts: CaseFacts) -> CaseFacts | None:
         """Return a sound case of another series with the same images, None if there is none."""
         others = [key for key in sorted(self._by_image[facts.image_digest]) if key != facts.key]
         return next((found for key in others if (found := self.sound(key)) is not None), None)
@@ -103,10 +103,10 @@ class Writer:
         key = entry.facts.key
         self._withdraw(key)
         try:
-            os.replace(written, self._store.cases / entry.file_name)
-            sync_folder(self._store.cases)
+            os.replace(written, self._store.cases_folder / entry.file_name)
+            sync_folder(self._store.cases_folder)
         except OSError as error:
-            raise unwritable(error, entry.size, path=self._store.cases) from None
+            raise unwritable(error, entry.size, path=self._store.cases_folder) from None
         append_line(self._store.index, dump_entry(entry))
         self._note(entry)
 
@@ -118,10 +118,10 @@ class Writer:
         """
         self._withdraw(key)
         try:
-            (self._store.cases / f"{key}.h5").unlink(missing_ok=True)
-            sync_folder(self._store.cases)
+            (self._store.cases_folder / f"{key}.h5").unlink(missing_ok=True)
+            sync_folder(self._store.cases_folder)
         except OSError as error:
-            raise unwritable(error, path=self._store.cases) from None
+            raise unwritable(error, path=self._store.cases_folder) from None
         self._faults.pop(key, None)
 
     def _withdraw(self, key: str) -> None:

@@ -13,7 +13,7 @@ from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks import Mask, read_mask
-from kerasbalance.data.masks.stand_in import stand_in
+from kerasbalance.data.masks.empty_volume import empty_volume
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.volume import Volume
 from kerasbalance.evaluation.cases import (
@@ -73,7 +73,7 @@ class Comparison:
 def compare_masks(prediction: Path, reference: Path, options: CompareOptions | None = None) -> Comparison:
     """Evaluate a prediction against a reference; no model and no store are needed.
 
-    Distances and volumes come from the grid of the CT, else of the masks themselves (`masks.stand_in`).
+    Distances and volumes come from the grid of the CT, else of the masks themselves (`masks.empty_volume`).
     Unevenly spaced slices, where they are allowed, count at their own positions; a gantry tilt, where it is
     allowed, is measured as if the slices stood straight on each other.
 
@@ -128,7 +128,7 @@ def _evaluate(
 
 def _volume(prediction: Path, reference: Path, options: CompareOptions) -> Volume:
     if options.ct is None:
-        return stand_in(reference, prediction)
+        return empty_volume(reference, prediction)
     return open_ct(options.ct, allow=options.allow, series=options.series).read()
 
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.ingest.isolate import die_with_parent, signals_held, usable_cores
+from kerasbalance.data.ingest.isolate import end_with_parent, signals_held, usable_cores
 from kerasbalance.experiments.studies.options import StudyRecord, Unit
 from kerasbalance.training.signals import CAUGHT
 
@@ -107,7 +107,7 @@ def _receive(
 def _work(sender: Connection, task: Task, slot: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
-    threading.Thread(target=die_with_parent, daemon=True).start()
+    threading.Thread(target=end_with_parent, daemon=True).start()
     _pin(slot, task.record.threads)
     os.environ["KERAS_BACKEND"] = task.record.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")

@@ -16,7 +16,7 @@ from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.volume import Identity, Volume
 
 
-def stand_in(reference: Path, prediction: Path) -> Volume:
+def empty_volume(reference: Path, prediction: Path) -> Volume:
     """Make a volume of zeros on the grid of the reference, or of both masks.
 
     NIfTI and DICOM image series have a grid of their own: the reference's counts, or the prediction's where
