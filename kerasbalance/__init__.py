@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerasbalance import losses as losses
     from kerasbalance import models as models
+    from kerasbalance.batches.augmentation import Augmentation as Augmentation
     from kerasbalance.batches.dataset import IndexedDataset as IndexedDataset
     from kerasbalance.batches.index import Index as Index
     from kerasbalance.batches.source import ArraySource as ArraySource
@@ -66,6 +67,7 @@ if TYPE_CHECKING:
 
 _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance": ("losses", "models"),
+    "kerasbalance.batches.augmentation": ("Augmentation",),
     "kerasbalance.batches.dataset": ("IndexedDataset",),
     "kerasbalance.batches.index": ("Index",),
     "kerasbalance.batches.source": ("ArraySource", "Source"),

@@ -1,15 +1,19 @@
 """A Keras dataset whose index can be swapped during training, without one stale batch."""
 
 import numbers
+from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
 
 from kerasbalance.batches.index import Index
 from kerasbalance.batches.order import Phase
 from kerasbalance.batches.readahead import ReadAhead
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import explain
+
+Augment = Callable[[Any, Any, np.random.Generator], Batch]
 
 
 class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
@@ -34,6 +38,8 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         steps_per_epoch: steps an epoch, >= 1; in `kerasbalance.fit` the length of a window.
         seed: seed of the order, 0 <= seed < 2**64.
         read_ahead: batches read in advance by two threads; 0 reads in the training's own thread.
+        augment: changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
+            which all its random numbers must come. Scoring is not augmented. Pass the same one to resume a run.
 
     Raises:
         TypeError: if `source` has no `read` or no length.
@@ -54,6 +60,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         steps_per_epoch: int,
         seed: int = 0,
         read_ahead: int = 4,
+        augment: Augment | None = None,
     ) -> None:
         super().__init__(workers=0, use_multiprocessing=False)
         if not isinstance(source, Source):
@@ -67,6 +74,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         _check_range("seed", seed, 0, 1 << 64)
         _check_range("read_ahead", read_ahead, 0, 1 << 10)
         self.source = source
+        self.augment = augment
         self.batch_size = batch_size
         self.steps_per_epoch = steps_per_epoch
         self.seed = seed
@@ -181,7 +189,8 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
 
     def _make(self, phase: Phase, iteration: int) -> Batch:
         chosen = phase.positions(iteration)
-        return self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
+        x, y = self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
+        return (x, y) if self.augment is None else self.augment(x, y, phase.augmentation(iteration))
 
     def _check_refs(self, index: Index) -> None:
         largest = int(index.refs.max())

@@ -15,8 +15,8 @@ from kerasbalance.errors import explain
 
 Positions = NDArray[np.int64]
 
-WEIGHTED = 1
-"""Marks the counters of weighted draws, which must not share random numbers with the permutations."""
+WEIGHTED, AUGMENTED = 1, 2
+"""Mark the counters of weighted draws and of augmentation, which share no random numbers with the permutations."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -51,6 +51,15 @@ class Phase:
         step, weights = iteration - self.begin, self.index.weights
         return self._shuffled(step) if weights is None else self._weighted(step, weights)
 
+    def augmentation(self, iteration: int) -> np.random.Generator:
+        """Return the generator from which the batch of absolute `iteration` is augmented."""
+        return self._generator(iteration - self.begin, AUGMENTED)
+
+    def _generator(self, step: int, purpose: int) -> np.random.Generator:
+        key = np.array([self.seed, self.number << 32], np.uint64)
+        counter = np.array([0, 0, step, purpose], np.uint64)
+        return np.random.Generator(np.random.Philox(key=key, counter=counter))
+
     def _shuffled(self, step: int) -> Positions:
         """Walk through one random permutation after the other; a batch may end one and begin the next."""
         entries = len(self.index)
@@ -75,9 +84,7 @@ class Phase:
         if cumulative is None:
             cumulative = np.cumsum(weights)
             self._keep("cumulative", cumulative)
-        key = np.array([self.seed, self.number << 32], np.uint64)
-        counter = np.array([0, 0, step, WEIGHTED], np.uint64)
-        uniform = np.random.Generator(np.random.Philox(key=key, counter=counter)).random(self.batch_size)
+        uniform = self._generator(step, WEIGHTED).random(self.batch_size)
         total = cumulative[-1]
         drawn = np.minimum(uniform * total, np.nextafter(total, 0))  # the product may round up to the total
         return np.asarray(np.searchsorted(cumulative, drawn, side="right"), np.int64)
