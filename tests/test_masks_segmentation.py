@@ -1,3 +1,4 @@
+import os
 import shutil
 import subprocess
 import sys
@@ -321,3 +322,11 @@ def test_a_nifti_mask_in_las_lands_on_its_dicom_series():
     spreads = hu_spread(volume.hu, mask.labels, mask.organs)
     assert [s.voxels for s in spreads] == [366_708, 130_634]
     assert all(17 <= s.iqr <= 55 for s in spreads)
+
+
+def test_a_segmentation_is_opened_twice_and_read_whole_once(tmp_path, monkeypatch):
+    path = save(made_seg(made_labels(), made_grid()), tmp_path / "s.dcm")
+    opened, real_open = [], os.open
+    monkeypatch.setattr(os, "open", lambda file, *rest: opened.append(file) or real_open(file, *rest))
+    read_mask(path, made_volume(), (OrganRule("liver"),))
+    assert opened.count(path) == 2

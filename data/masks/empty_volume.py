@@ -8,7 +8,7 @@ from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import list_folder
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.masks.read import kind_of, sop_class_of
+from kerasbalance.data.masks.read import kind_of
 from kerasbalance.data.masks.segmentation import own_grid
 from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.nifti.image import read_nifti_header
@@ -60,11 +60,11 @@ def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
             break
         path = listing.folders[0]  # a folder for each organ: all lie on one grid, as read_mask will check
     kinds = [(kind, file) for file in files if (kind := kind_of(file))]
-    if kinds and kinds[0][0] == "nifti":
+    if kinds and kinds[0][0].name == "nifti":
         return "nifti", [kinds[0][1]]
     images = []
     for kind, file in kinds:
-        found = sop_class_of(file) if kind == "dicom" else "png"
+        found = kind.sop_class if kind.name == "dicom" else "png"
         if found in SEGMENTATIONS:
             return "seg", [file]
         if found in ("png", STRUCTURE_SET):

@@ -5,13 +5,15 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
+from pydicom.dataset import FileDataset
+
 from kerasbalance.data.dicom.guard import (
     DICOMDIR,
     SEGMENTATIONS,
     STRUCTURE_SET,
     is_dicom,
     lenient_pydicom,
-    read_tags,
+    parse,
 )
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
@@ -116,11 +118,11 @@ def read_mask(
 
 def _read_file(path: Path, request: Request) -> Mask:
     kind = kind_of(path)
-    if kind == "dicom":
-        return _read_dicom_files([path], request, path)
     if kind is None:
         raise _no_mask("a file that is no NIfTI, DICOM or PNG", path)
-    return mask_from_label_map(_load([path], kind, request), request)
+    if kind.name == "dicom":
+        return _read_dicom_files({path: kind.sop_class}, request, path)
+    return mask_from_label_map(_load([path], kind.name, request), request)
 
 
 def _read_folder(folder: Path, request: Request) -> Mask:
@@ -136,7 +138,7 @@ def _read_folder(folder: Path, request: Request) -> Mask:
     return Mask(mask.labels, mask.organs, mask.kind, (*mask.notes, Note("NOT_REGULAR", text)))
 
 
-def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], request: Request) -> Mask:
+def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, dict[Path, str]], request: Request) -> Mask:
     if not kinds and listing.folders:
         names = [part.name for part in listing.folders]
         _refuse_numbers(request, "folder")
@@ -145,9 +147,10 @@ def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], re
         )
     if not kinds:
         raise _no_mask("a folder without NIfTI, DICOM or PNG files", folder)
-    ((kind, paths),) = kinds.items()
+    ((kind, classes),) = kinds.items()
     if kind == "dicom":
-        return _read_dicom_files(paths, request, folder)
+        return _read_dicom_files(classes, request, folder)
+    paths = list(classes)
     names = [_nifti_stem(path) for path in paths]
     if kind == "nifti" and (len(paths) > 1 or _is_named_part(names[0], request)):
         _refuse_numbers(request, "file")
@@ -155,10 +158,10 @@ def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, list[Path]], re
     return mask_from_label_map(_load(paths, kind, request), request)
 
 
-def _read_dicom_files(paths: Sequence[Path], request: Request, place: Path) -> Mask:
+def _read_dicom_files(classes: dict[Path, str], request: Request, place: Path) -> Mask:
     by_class: dict[str, list[Path]] = {}
-    for path in paths:
-        by_class.setdefault(sop_class_of(path), []).append(path)
+    for path, sop_class in classes.items():
+        by_class.setdefault(sop_class, []).append(path)
     by_class.pop(DICOMDIR, None)
     segmentations = [path for each in SEGMENTATIONS for path in by_class.pop(each, [])]
     structure_sets = by_class.pop(STRUCTURE_SET, [])
@@ -183,35 +186,57 @@ def _load_part(folder: Path, request: Request) -> LabelMap:
     kinds = _sort(list_folder(folder))
     if len(kinds) != 1:
         raise _ambiguous(f"a folder of one organ with {len(kinds)} kinds of mask files", folder)
-    ((kind, paths),) = kinds.items()
+    ((kind, classes),) = kinds.items()
+    paths = list(classes)
     if kind == "nifti" and len(paths) > 1:
         raise _ambiguous(f"a folder of one organ with {len(paths)} NIfTI files", folder)
     return load_series(paths, request) if kind == "dicom" else _load(paths, kind, request)
 
 
-def _sort(listing: Listing) -> dict[str, list[Path]]:
-    kinds: dict[str, list[Path]] = {}
+def _sort(listing: Listing) -> dict[str, dict[Path, str]]:
+    """Return, by the name of their kind, the files of a folder with their SOP classes."""
+    kinds: dict[str, dict[Path, str]] = {}
     for path in listing.files:
         kind = kind_of(path)
-        if kind:
-            kinds.setdefault(kind, []).append(path)
+        if kind is not None:
+            kinds.setdefault(kind.name, {})[path] = kind.sop_class
     return kinds
 
 
-def kind_of(path: Path) -> str | None:
-    """Tell `"png"`, `"nifti"` or `"dicom"` from a file's content, None for anything else."""
+@dataclass(frozen=True)
+class FileKind:
+    """What the content of a file shows.
+
+    Args:
+        name: `"png"`, `"nifti"` or `"dicom"`.
+        sop_class: SOPClassUID of a DICOM file, or of what its Modality says it must be; "" for other files.
+    """
+
+    name: str
+    sop_class: str = ""
+
+
+def kind_of(path: Path) -> FileKind | None:
+    """Tell the kind of a file from its first bytes, None for anything else; the file is opened once.
+
+    Raises:
+        DataError: If the file cannot be read, or it is DICOM with a damaged header.
+    """
     with open_regular(path) as file:
         head = file.read(HEAD_BYTES)
-    if is_png(head):
-        return "png"
-    if is_nifti(head):
-        return "nifti"
-    return "dicom" if is_dicom(head) else None
+        if is_png(head):
+            return FileKind("png")
+        if is_nifti(head):
+            return FileKind("nifti")
+        # What follows the Modality is not parsed: the header of a SEG may hold thousands of sequences.
+        return (
+            FileKind("dicom", _sop_class(parse(file, path, last="Modality"), path))
+            if is_dicom(head)
+            else None
+        )
 
 
-def sop_class_of(path: Path) -> str:
-    """Return the SOP class of a DICOM file, or what its Modality says it must be."""
-    header = read_tags(path, ["SOPClassUID", "Modality"])
+def _sop_class(header: FileDataset, path: Path) -> str:
     with malformed("a DICOM file", path):
         meta = getattr(header, "file_meta", None)
         declared = header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else None)
