@@ -31,7 +31,10 @@ if TYPE_CHECKING:
     from kerasbalance.data.ingest.case import CaseOptions
     from kerasbalance.data.ingest.ingest import Outcome
     from kerasbalance.data.ingest.layouts import Layout
-    from kerasbalance.data.ingest.survey import Survey
+    from kerasbalance.data.ingest.survey import SeriesRow, Survey
+
+LISTED = 20
+"""Rows and lines of one kind that are printed."""
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance inspect data/")
@@ -58,28 +61,40 @@ def inspect(
         print_json(_plain(survey, layout, outcomes, show_paths))
     else:
         _show(survey, layout, outcomes, show_paths)
-    problems = any(row.problems for row in survey.series) or bool(survey.errors) if survey else False
-    problems = problems or bool(layout and layout.problems)
-    if problems or any(outcome.error is not None for outcome in outcomes):
+    if _has_problems(survey, layout) or any(outcome.error is not None for outcome in outcomes):
         raise SystemExit(FAILED)
 
 
+def _has_problems(survey: "Survey | None", layout: "Layout | None") -> bool:
+    if layout is not None and layout.problems:
+        return True
+    if survey is None:
+        return False
+    nothing = layout is None and not survey.series and not survey.images
+    refused = any(row.problems for row in survey.series) or any(row.problem for row in survey.images)
+    return nothing or refused or bool(survey.errors)
+
+
 def _recognised(find_layout: "Callable[[], Layout]", survey: "Survey | None") -> "Layout | None":
-    """Return the layout; None where there is CT but no mask."""
+    """Return the layout; None where there are images but no CT with a mask."""
     from kerasbalance.data.errors import DataError
 
     try:
         return find_layout()
     except DataError as error:
-        if error.code != "UNKNOWN_LAYOUT" or survey is None or not (survey.series or survey.errors):
+        if error.code != "UNKNOWN_LAYOUT" or survey is None or not _found(survey):
             raise
         return None
+
+
+def _found(survey: "Survey") -> bool:
+    return bool(survey.series or survey.errors or survey.others or survey.images)
 
 
 def _survey(source: Path | None, options: "CaseOptions") -> "Survey | None":
     from kerasbalance.data.ingest.survey import survey_folder
 
-    return survey_folder(source, options.allow) if source is not None and source.is_dir() else None
+    return survey_folder(source, options.allow) if source is not None and source.exists() else None
 
 
 def _examine(layout: "Layout | None", options: "CaseOptions", jobs: int) -> "list[Outcome]":
@@ -101,10 +116,10 @@ def _examine(layout: "Layout | None", options: "CaseOptions", jobs: int) -> "lis
 def _show(
     survey: "Survey | None", layout: "Layout | None", outcomes: "list[Outcome]", show_paths: bool
 ) -> None:
-    if survey is not None and (survey.series or survey.others or survey.errors):
-        _show_survey(survey, show_paths)
+    if survey is not None and (_found(survey) if layout is None else survey.series or survey.others):
+        _show_survey(survey, layout, show_paths)
     if layout is None:
-        click.echo("no masks found: ingest needs --mask, --manifest or a known layout")
+        click.echo(_missing(survey))
         return
     click.echo(f"\n{layout.name}: {len(layout.requests)} cases")
     show_notes(layout.notes)
@@ -113,28 +128,68 @@ def _show(
         click.echo(line)
 
 
-def _show_survey(survey: "Survey", show_paths: bool) -> None:
-    rows = [
+def _missing(survey: "Survey | None") -> str:
+    if survey is not None and not survey.series and not survey.images:
+        return "no CT found: name the folder of a CT series"
+    return "no masks found: ingest needs --mask, --manifest or a known layout"
+
+
+def _show_survey(survey: "Survey", layout: "Layout | None", show_paths: bool) -> None:
+    masks = [mask.path for request in (layout.requests if layout else ()) for mask in request.masks]
+    rows: list[list[object]] = [
         [
             row.number, row.images, f"{row.rows} x {row.columns}",
-            " x ".join(f"{value:g}" for value in row.spacing_mm),
-            ", ".join(problem.code for problem in row.problems) or "ok",
+            " x ".join(f"{value:g}" for value in row.spacing_mm), _judged(row, masks),
             *([readable(str(row.folder))] if show_paths else []),
         ]
         for row in survey.series
     ]  # fmt: skip
-    headers = ["series", "images", "size", "spacing mm", "problems", *(["folder"] if show_paths else [])]
-    click.echo(table(headers, rows))
+    if rows:
+        headers = ["series", "images", "size", "spacing mm", "problems", *(["folder"] if show_paths else [])]
+        click.echo(table(headers, rows[:LISTED]))
+        _tell_more(len(rows), "series")
+    if layout is None:
+        _show_images(survey, show_paths)
     for modality, count in survey.others.items():
-        click.echo(f"also {count} DICOM files of modality {modality}")
-    for note in survey.notes:
-        click.echo(f"note     {note.code}: {note.text}")
-    for row in survey.series:
-        for note in row.notes:
-            click.echo(f"note     series {row.number}: {note.code}: {note.text}")
+        what = " (masks)" if modality in ("SEG", "RTSTRUCT") else ""
+        click.echo(f"also {count} DICOM files of modality {readable(modality)}{what}")
+    show_notes(survey.notes)
+    notes = [f"note     series {row.number}: {n.code}: {n.text}" for row in survey.series for n in row.notes]
     problems = [problem for row in survey.series for problem in row.problems]
-    for error in dict.fromkeys([*problems, *survey.errors]):
-        click.echo(f"refused  {readable(error.message(show_path=show_paths))}")
+    errors = dict.fromkeys([*problems, *survey.errors])
+    refused = [f"refused  {readable(error.message(show_path=show_paths))}" for error in errors]
+    for lines in (notes, refused):
+        for line in lines[:LISTED]:
+            click.echo(line)
+        _tell_more(len(lines), "lines of this kind; --json lists them all")
+
+
+def _show_images(survey: "Survey", show_paths: bool) -> None:
+    rows = [
+        [
+            readable(str(row.path)) if show_paths else number, row.slices, f"{row.rows} x {row.columns}",
+            " x ".join(f"{value:g}" for value in row.spacing_mm),
+            row.problem.code if row.problem else "ok",
+        ]
+        for number, row in enumerate(survey.images, 1)
+    ]  # fmt: skip
+    if rows:
+        click.echo(table(["NIfTI file", "slices", "size", "spacing mm", "problems"], rows[:LISTED]))
+        _tell_more(len(rows), "NIfTI files")
+    for row in survey.images[:LISTED]:
+        if row.problem:
+            click.echo(f"refused  {readable(row.problem.message(show_path=show_paths))}")
+
+
+def _judged(row: "SeriesRow", masks: "list[Path]") -> str:
+    if any(row.folder.is_relative_to(mask) for mask in masks):
+        return "a mask"
+    return ", ".join(problem.code for problem in row.problems) or "ok"
+
+
+def _tell_more(count: int, what: str) -> None:
+    if count > LISTED:
+        click.echo(f"and {count - LISTED} more {what}")
 
 
 def _plain(
@@ -156,6 +211,16 @@ def _plain(
                 **({"folder": readable(str(row.folder))} if show_paths else {}),
             }
             for row in survey.series
+        ]
+        plain["images"] = [
+            {
+                "slices": row.slices,
+                "rows": row.rows,
+                "columns": row.columns,
+                "spacing_mm": row.spacing_mm,
+                "problem": row.problem.message(show_path=show_paths) if row.problem else None,
+            }
+            for row in survey.images
         ]
         plain["other_dicom"] = survey.others
         plain["notes"] = [asdict(note) for note in survey.notes]

@@ -1,6 +1,7 @@
 """The options with which `inspect` and `ingest` name cases, and how they show what became of them."""
 
 import functools
+from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from kerasbalance.data.ingest.case import CaseOptions
     from kerasbalance.data.ingest.ingest import Outcome
     from kerasbalance.data.ingest.layouts import Layout
+
+SHOWN = 5
+"""Remarks of one code that are printed one by one."""
 
 _PATH = click.Path(path_type=Path)
 
@@ -111,20 +115,36 @@ def outcome_table(outcomes: Sequence["Outcome"], *, show_paths: bool) -> str:
 def outcome_messages(
     outcomes: Sequence["Outcome"], problems: Sequence["DataError"] = (), *, show_paths: bool
 ) -> list[str]:
-    """Return a line for each refusal and for each warning."""
-    lines = [f"refused  {readable(problem.message(show_path=show_paths))}" for problem in problems]
+    """Return a line for each refusal and each remark; equal remarks of several cases share a line."""
+    from kerasbalance.data.ingest.ingest import one_patient
+
+    errors = [*problems, *(outcome.error for outcome in outcomes if outcome.error is not None)]
+    lines = [f"refused  {readable(error.message(show_path=show_paths))}" for error in errors]
+    cases: dict[Note, list[str]] = {}
     for outcome in outcomes:
-        if outcome.error is not None:
-            lines.append(f"refused  {readable(outcome.error.message(show_path=show_paths))}")
-        for note in outcome.facts.warnings if outcome.facts else ():
-            lines.append(f"WARNING  {outcome.request.where}: {note.code}: {note.text}")
-    return lines
+        for note in outcome.facts.notes if outcome.facts else ():
+            cases.setdefault(note, []).append(outcome.request.where)
+    shown: Counter[str] = Counter()
+    for note, where in sorted(cases.items(), key=lambda item: not item[0].loud):
+        shown[note.code] += 1
+        if note.loud or shown[note.code] <= SHOWN:
+            more = f" and {len(where) - 1} more" if len(where) > 1 else ""
+            lines.append(f"{_word(note)}  {where[0]}{more}: {note.code}: {note.text}")
+        elif shown[note.code] == SHOWN + 1:
+            count = sum(other.code == note.code and not other.loud for other in cases) - SHOWN
+            lines.append(f"note     {note.code}: {count} similar remarks more; --json lists them")
+    facts = [outcome.facts for outcome in outcomes if outcome.facts]
+    return [*lines, *(f"{_word(note)}  {note.code}: {note.text}" for note in one_patient(facts))]
+
+
+def _word(note: "Note") -> str:
+    return "WARNING" if note.loud else "note   "
 
 
 def show_notes(notes: Sequence["Note"]) -> None:
     """Print remarks that concern no case of their own."""
     for note in notes:
-        click.echo(f"{'WARNING' if note.loud else 'note'}  {note.code}: {note.text}")
+        click.echo(f"{_word(note)}  {note.code}: {note.text}")
 
 
 def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:

@@ -9,6 +9,7 @@ import subprocess
 import sys
 
 import click
+import numpy as np
 import pytest
 from click.testing import CliRunner
 from made.cases import made_pair, make_cohort, write_nifti
@@ -300,3 +301,51 @@ def test_help_names_every_relaxation():
 
     text = "".join(CliRunner().invoke(main, ["ingest", "--help"]).output.split())
     assert all(name in text for name in RELAXATIONS)
+
+
+def test_every_remark_is_printed_with_its_sentence_and_equal_ones_share_a_line(tmp_path):
+    make_cohort(tmp_path / "data", 3)
+    (tmp_path / "data" / "cases.csv").write_text(
+        "ct,mask,labels\n" + "".join(f"ct{n:03d}.nii,mask{n:03d}.nii,liver=1;spleen=2\n" for n in range(3))
+    )
+    result = run(tmp_path, "ingest", "data", "--out", "store", exit_code=0)
+    line = "note     case 1 of 3 and 2 more: PATIENT_UNKNOWN: no PatientID: the case counts as a patient of its own"
+    assert line in result.stdout.splitlines()
+
+
+def test_one_patient_id_for_all_cases_is_told_with_the_remedy(tmp_path):
+    make_cohort(tmp_path / "data", 2)
+    rows = "ct000.nii,mask000.nii,P1\nct001.nii,mask001.nii,P1\n"
+    (tmp_path / "data" / "cases.csv").write_text("ct,mask,patient\n" + rows)
+    result = run(tmp_path, "ingest", "data", "--label", "liver=1,2", "--out", "store", exit_code=0)
+    assert "WARNING  ONE_PATIENT: all 2 cases are of one patient by their PatientID" in result.stdout
+    assert "name these in the column `patient` of a --manifest" in result.stdout
+
+
+def test_inspect_says_what_is_there_when_there_is_no_ct(tmp_path):
+    def magnetic(dataset, number):
+        dataset.Modality, dataset.SOPClassUID = "MR", "1.2.840.10008.5.1.4.1.1.4"
+
+    make_series(tmp_path / "data", slices=5, size=16, edit=magnetic)
+    result = run(tmp_path, "inspect", "data", exit_code=1)
+    assert "also 5 DICOM files of modality MR" in result.stdout
+    assert "no CT found: name the folder of a CT series" in result.stdout
+
+
+def test_inspect_looks_at_one_nifti_file(tmp_path):
+    write_nifti(tmp_path / "ct.nii.gz", np.zeros((5, 16, 24), np.int16))
+    result = run(tmp_path, "inspect", "ct.nii.gz", exit_code=0)
+    assert re.search(r"1 +5 +16 x 24 +3 x 0.8 x 0.8 +ok", result.stdout)
+
+
+def test_long_lists_are_capped_and_say_what_differs(tmp_path):
+    def framed(dataset, number):
+        dataset.FrameOfReferenceUID = f"1.2.9.{number}"
+
+    make_series(tmp_path / "data", slices=30, size=16, edit=framed)
+    result = run(tmp_path, "inspect", "data", exit_code=1)
+    assert "and 10 more series" in result.stdout
+    assert len(result.stdout.splitlines()) < 60
+    result = run(tmp_path, "inspect", "data", "--mask", "data", exit_code=1)
+    assert "30 CT series (1: 1 images of 16 x 16; " in result.stdout
+    assert "; and 25 more) that differ in FrameOfReferenceUID; expected one" in result.stdout

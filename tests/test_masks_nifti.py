@@ -336,3 +336,20 @@ def test_totalsegmentator_masks_land_on_their_organs(ct, seg):
     for axis in range(3):
         flipped = hu_spread(volume.hu, np.flip(mask.labels, axis), mask.organs)
         assert [note.text.split(":")[0] for note in suspicions(flipped)] == ["liver", "kidney", "spleen"]
+
+
+def test_a_mask_with_one_other_value_needs_no_more_than_the_name_of_the_organ(tmp_path):
+    labels = (made_labels() == 1).astype(np.uint8)
+    path = save_nifti(tmp_path / "m.nii", labels * 63, made_grid())
+    mask = read_mask(path, made_volume(), (parse_rule("liver"),))
+    np.testing.assert_array_equal(mask.labels, labels)
+    assert [note.text for note in mask.notes] == ["the mask's only value, 63, was taken as liver"]
+
+
+def test_the_advice_for_a_folder_of_one_file_for_each_organ_is_no_other_error(tmp_path):
+    save_nifti(tmp_path / "hepatic.nii", (made_labels() == 1).astype(np.uint8), made_grid())
+    save_nifti(tmp_path / "splenic.nii", (made_labels() == 2).astype(np.uint8), made_grid())
+    error = refusal(tmp_path, made_volume(), ())
+    assert error.advice == "say which file it is by its name without ending, e.g. --label liver=NAME"
+    mask = read_mask(tmp_path, made_volume(), (parse_rule("liver=hepatic"),))
+    np.testing.assert_array_equal(mask.labels, made_labels() == 1)

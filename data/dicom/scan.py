@@ -25,6 +25,9 @@ STRAY_LIMIT = 3
 MAX_STACKS = 200
 """Orientations and spacings under one series UID; every image is compared with each."""
 
+_LISTED = 5
+"""Series that a message lists one by one."""
+
 _STRAY_COSINE = 0.7
 """Images whose normal is turned by more than 45 degrees lie in another plane."""
 
@@ -130,12 +133,30 @@ def choose_series(scan: Scan, number: int | None = None) -> Series:
     if not chosen:
         raise scan.errors[0] if scan.errors else _nothing(scan)
     if len(chosen) > 1:
-        listed = "; ".join(f"{s.number}: {describe(s)}" for s in chosen)
-        raise _error(scan, "SEVERAL_SERIES", f"{len(chosen)} CT series ({listed})", "one",
+        listed = "; ".join(f"{s.number}: {describe(s)}" for s in chosen[:_LISTED])
+        listed += f"; and {len(chosen) - _LISTED} more" if len(chosen) > _LISTED else ""
+        raise _error(scan, "SEVERAL_SERIES", f"{len(chosen)} CT series ({listed}) that differ in "
+                     f"{difference(chosen)}", "one",
                      "choose one with --series NUMBER or name its folder")  # fmt: skip
     if chosen[0].problems:
         raise chosen[0].problems[0]
     return chosen[0]
+
+
+def difference(several: Sequence[Series]) -> str:
+    """Return in words, without values, what tells several series apart."""
+    firsts = [series.slices[0] for series in several]
+    facts: dict[str, set[object]] = {
+        "SeriesInstanceUID": {item.header.series_uid for item in firsts},
+        "PatientID": {item.header.patient_id for item in firsts},
+        "FrameOfReferenceUID": {item.header.frame_of_reference_uid for item in firsts},
+        "size": {(item.header.rows, item.header.columns) for item in firsts},
+        "ConvolutionKernel": {item.header.kernel for item in firsts},
+        "orientation": {item.frame.orientation for item in firsts},
+        "PixelSpacing": {item.frame.spacing_mm for item in firsts},
+        "folder": {item.header.file.path.parent for item in firsts},
+    }
+    return ", ".join(name for name, values in facts.items() if len(values) > 1) or "their positions"
 
 
 def describe(series: Series) -> str:

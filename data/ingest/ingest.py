@@ -10,7 +10,7 @@ from contextlib import closing, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from kerasbalance.data.errors import DataError
+from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.ingest.case import CaseOptions, CaseRequest, open_case, read_opened
 from kerasbalance.data.ingest.isolate import Limits, run_isolated
 from kerasbalance.data.store.catalogue import load_entry
@@ -260,3 +260,14 @@ def _content(facts: CaseFacts) -> tuple[object, ...]:
 
 def _named(error: DataError, request: CaseRequest) -> DataError:
     return error.at(where=request.where, path=request.ct)
+
+
+def one_patient(facts: Sequence[CaseFacts]) -> tuple[Note, ...]:
+    """Return a note where several cases all bear one PatientID, as it happens after careless anonymisation."""
+    if len(facts) < 2 or len({case.patient for case in facts}) > 1:
+        return ()
+    text = (
+        f"all {len(facts)} cases are of one patient by their PatientID, so that they cannot be split; if they are of "
+        "several patients, name these in the column `patient` of a --manifest"
+    )
+    return (Note("ONE_PATIENT", text, loud=True),)

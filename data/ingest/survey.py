@@ -4,9 +4,13 @@ from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
+
 from kerasbalance.data.dicom import Scan, Series, scan_folder
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.nifti.image import begins_as_nifti, read_nifti_header
+from kerasbalance.data.volume.geometry import to_canonical
 
 
 @dataclass(frozen=True)
@@ -35,6 +39,27 @@ class SeriesRow:
 
 
 @dataclass(frozen=True)
+class ImageRow:
+    """One NIfTI file as `inspect` lists it.
+
+    Args:
+        path: the file.
+        slices: how many.
+        rows: pixels along y.
+        columns: pixels along x.
+        spacing_mm: between slices, rows and columns.
+        problem: why it cannot be read; None if its header is sound.
+    """
+
+    path: Path
+    slices: int = 0
+    rows: int = 0
+    columns: int = 0
+    spacing_mm: tuple[float, ...] = ()
+    problem: DataError | None = None
+
+
+@dataclass(frozen=True)
 class Survey:
     """What `survey_folder` found.
 
@@ -43,23 +68,25 @@ class Survey:
         others: number of other DICOM files by modality.
         notes: what was skipped.
         errors: DICOM files that cannot be understood.
+        images: NIfTI files.
     """
 
     series: tuple[SeriesRow, ...]
     others: dict[str, int]
     notes: tuple[Note, ...]
     errors: tuple[DataError, ...]
+    images: tuple[ImageRow, ...] = ()
 
 
 def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
-    """List the CT series at or below a folder with every problem that their headers show; nothing is decoded.
+    """List what is at or below a folder, with every problem that headers show; nothing is decoded.
 
     Args:
         root: folder or file.
         allow: relaxations by name.
 
     Returns:
-        The survey; a folder without DICOM gives an empty one.
+        The survey; a folder without DICOM and NIfTI gives an empty one.
 
     Raises:
         DataError: `root` cannot be read.
@@ -67,7 +94,17 @@ def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
     scan: Scan = scan_folder(root, allow)
     others = Counter(header.modality or "unknown" for header in scan.others)
     rows = tuple(_row(series) for series in scan.series)
-    return Survey(rows, dict(sorted(others.items())), scan.notes, scan.errors)
+    images = tuple(_image(file.path) for file in scan.not_dicom if begins_as_nifti(file.path))
+    return Survey(rows, dict(sorted(others.items())), scan.notes, scan.errors, images)
+
+
+def _image(path: Path) -> ImageRow:
+    try:
+        grid = read_nifti_header(path).grid
+    except DataError as error:
+        return ImageRow(path, problem=error)
+    _, placed = to_canonical(np.broadcast_to(np.int16(0), grid.shape), grid)
+    return ImageRow(path, *placed.shape, tuple(round(v, 4) for v in placed.spacing_mm))
 
 
 def _row(series: Series) -> SeriesRow:

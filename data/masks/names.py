@@ -63,7 +63,7 @@ def select(structures: Sequence[Structure], rules: tuple[OrganRule, ...], *, wor
             "LABEL_RULE",
             f"{word} {doubled[0]} claimed by {' and '.join(wanted[doubled[0]])}",
             "one organ for each",
-            f"name the {word}s by number, e.g. --label liver={doubled[0]}",
+            f"name each of the {word}s in one --label only",
         )
     chosen = {number: organs[0] for number, organs in wanted.items() if organs}
     if not chosen:
@@ -99,8 +99,18 @@ def nothing_selected(structures: Sequence[Structure], rules: tuple[OrganRule, ..
         "LABEL_NAME",
         f"a mask with {', '.join(listed) or f'no {word}'}",
         f"a {word} for {sought}",
-        f"say which one it is, e.g. --label liver={structures[0].number if structures else 1}",
+        _example(structures, rules, word),
     )
+
+
+def _example(structures: Sequence[Structure], rules: tuple[OrganRule, ...], word: str) -> str:
+    """Return an advice that is valid for this mask: files and folders have names, segments and ROIs numbers."""
+    organ = rules[0].organ if rules else "liver"
+    if not structures:
+        return "name a mask that has one"
+    if word in ("file", "folder"):
+        return f"say which {word} it is by its name without ending, e.g. --label {organ}=NAME"
+    return f"say which one it is, e.g. --label {organ}={structures[0].number}"
 
 
 def _describe(structure: Structure, word: str) -> str:

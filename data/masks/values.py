@@ -85,7 +85,7 @@ def value_table(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[NDArray[n
     """Decide what each value of a label map means.
 
     Values that the rules name are taken and the others ignored, with a note. A rule without values is for a
-    mask of one organ, which may hold 0 and 1, or 0 and 255. Where the only rule names 1 and the mask holds 0
+    mask of one organ, which may hold 0 and one other value. Where the only rule names 1 and the mask holds 0
     and 255, 255 is taken as 1. A mask that is all 0 is taken as it is.
 
     Args:
@@ -161,11 +161,14 @@ def _two_valued(
         return {1: 1}, ()
     if labelled == {255}:
         return {255: 1}, (full,)
+    if len(labelled) == 1:
+        (value,) = labelled
+        return {value: 1}, (Note("ONE_VALUE", f"the mask's only value, {value}, was taken as {rule.organ}"),)
     strange = {value: count for value, count in counts.items() if value not in (0, 1)}
     raise DataError(
         "LABEL_VALUE",
         f"values that no rule names: {show_counts(strange)}",
-        "0 and 1, or 0 and 255, in a mask of one organ",
+        "0 and one other value in a mask of one organ",
         f"say which value is the organ, e.g. --label {rule.organ}={max(strange, key=strange.__getitem__)}",
     )
 
