@@ -13,6 +13,9 @@ from pydicom.uid import (
 
 from kerasbalance.data.dicom import choose_series, scan_folder
 from kerasbalance.data.dicom.checks import RELAXATIONS, check_allow
+from kerasbalance.data.dicom.hounsfield import hounsfield, padding_of
+from kerasbalance.data.dicom.pixels import decode
+from kerasbalance.data.dicom.stack import read_stored
 from kerasbalance.data.errors import DataError
 
 
@@ -60,20 +63,27 @@ def test_a_negative_slope_and_an_intercept_of_zero_are_values_like_others(tmp_pa
     np.testing.assert_array_equal(read(tmp_path).hu, made.hu)
 
 
-def test_values_beyond_int16_stop_at_its_ends(tmp_path):
-    stored = np.full((2, 8, 8), 65535, np.uint16)
-    stored[0] = 0
-    make_series(tmp_path, slices=2, size=8, stored=stored, slope=3, intercept=-100_000)
-    assert np.unique(read(tmp_path).hu).tolist() == [-1024, 32767]
+def test_values_of_metal_beyond_int16_stop_at_its_end(tmp_path):
+    stored = np.zeros((2, 32, 32), np.uint16)
+    stored[1, 9, 9], stored[0, 8:24, 8:24] = 65535, 33675
+    make_series(tmp_path, slices=2, stored=stored, slope=3, intercept=-100_000)
+    volume = read(tmp_path)
+    assert np.unique(volume.hu).tolist() == [-1024, 1025, 32767]
+    assert notes(volume)["CLIPPED"].text == "1 voxels above 32,767 HU were set to 32,767"
+
+
+def values_of(folder):
+    """The values of each image before anybody asks whether they can be HU."""
+    return [hounsfield(decode(read_stored(s), s), s) for s in choose_series(scan_folder(folder)).slices]
 
 
 @pytest.mark.parametrize("signed", [False, True])
 def test_32_bit_values_do_not_wrap(tmp_path, signed):
     kind = np.int32 if signed else np.uint32
     stored = np.array([np.iinfo(kind).min, 0, 7, np.iinfo(kind).max], kind).reshape(1, 2, 2).repeat(2, 0)
-    made = make_series(tmp_path, slices=2, size=2, stored=stored, bits=32, signed=signed, intercept=5)
-    expected = [-1024 if signed else 5, 5, 12, 32767]
-    assert read(tmp_path).hu[0].ravel().tolist() == made.hu[0].ravel().tolist() == expected
+    make_series(tmp_path, slices=2, size=2, stored=stored, bits=32, signed=signed, intercept=5)
+    expected = [-(2**31) + 5, 5, 12, 2**31 + 4] if signed else [5, 5, 12, 2**32 + 4]
+    assert values_of(tmp_path)[0].ravel().tolist() == expected
 
 
 @pytest.mark.parametrize(("signed", "first"), [(False, 10), (True, -500)])
@@ -162,9 +172,19 @@ def test_a_padding_range_is_inclusive_in_either_order(tmp_path, value, limit):
     make_series(tmp_path, slices=3, size=16, stored=stored, intercept=-500, edit=edit)
     low, high = sorted((value, limit))
     inside = (stored >= low) & (stored <= high)
-    np.testing.assert_array_equal(
-        read(tmp_path).hu, np.where(inside, -1024, np.minimum(stored - 500.0, 32767))
-    )
+    series = choose_series(scan_folder(tmp_path))
+    found = [padding_of(decode(read_stored(item), item), item) for item in series.slices]
+    np.testing.assert_array_equal(found, inside)
+
+
+def test_declared_padding_becomes_air(tmp_path):
+    stored = np.full((3, 16, 16), 1064, np.uint16)
+    stored[:, :, :4], stored[:, 5, 5] = 65525, 24
+    make_series(tmp_path, slices=3, size=16, stored=stored,
+                edit=lambda d, n: setattr(d, "PixelPaddingValue", 65525))  # fmt: skip
+    hu = np.full((3, 16, 16), 40)
+    hu[:, :, :4], hu[:, 5, 5] = -1024, -1000
+    np.testing.assert_array_equal(read(tmp_path).hu, hu)
 
 
 def test_padding_at_the_value_of_tissue_is_told_loudly(tmp_path):

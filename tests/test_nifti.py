@@ -122,8 +122,8 @@ def test_values_below_air_are_clipped_with_a_note(tmp_path):
         np.random.default_rng(0).normal(0, 1, 11520),
         np.full(11520, -1024.0),
         np.linspace(-1000, 40_000, 11520),
-        np.where(np.arange(11520) == 7, np.nan, np.linspace(-1000, 1000, 11520)),
-        np.where(np.arange(11520) == 7, np.inf, np.linspace(-1000, 1000, 11520)),
+        np.where(np.arange(11520) == 500, np.nan, np.linspace(-1000, 1000, 11520)),
+        np.where(np.arange(11520) == 500, np.inf, np.linspace(-1000, 1000, 11520)),
     ],
     ids=["share", "z-score", "constant", "too high", "nan", "inf"],
 )

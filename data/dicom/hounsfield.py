@@ -1,7 +1,7 @@
-"""From stored values to int16 Hounsfield units.
+"""From stored values to modality values, which are Hounsfield units in a CT.
 
 Every image has its own rescale; the arithmetic is exact (float64, or integers where slope and intercept are
-whole numbers). Padding becomes air. MONOCHROME1 is not inverted: photometric interpretation concerns display,
+whole numbers). MONOCHROME1 is not inverted: photometric interpretation concerns display,
 not the modality values.
 
 Reference:
@@ -14,27 +14,38 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.dicom.stack import Slice
-from kerasbalance.data.volume.volume import AIR_HU
-
-HIGHEST_HU = int(np.iinfo(np.int16).max)
+from kerasbalance.data.volume.plausibility import Wrap
 
 
-def hounsfield(raw: NDArray[Any], item: Slice) -> NDArray[np.int16]:
-    """Turn the stored values of one image into int16 HU: rescale, padding to air, nothing below `AIR_HU`.
+def padding_of(raw: NDArray[Any], item: Slice) -> NDArray[np.bool_] | None:
+    """Return which stored values the header declares as padding, bool `(rows, columns)`, or None."""
+    if item.header.padding is None:
+        return None
+    low, high = item.header.padding
+    return np.asarray((raw >= low) & (raw <= high))
+
+
+def possible_wraps(item: Slice) -> tuple[Wrap, ...]:
+    """Return what a wrong PixelRepresentation would do to the values of an image."""
+    slope, intercept, bits = item.frame.slope, item.frame.intercept, item.header.bit_shape[1]
+    if (
+        slope is None
+        or intercept is None
+        or slope <= 0
+        or not 10 <= bits <= 16
+        or item.header.modality_lut is not None
+    ):
+        return ()
+    return (Wrap(2**bits * slope, 2 ** (bits - 1) * slope + intercept),)
+
+
+def hounsfield(raw: NDArray[Any], item: Slice) -> NDArray[Any]:
+    """Turn the stored values of one image into HU by its rescale or table; no bounds, and padding as it is.
 
     Args:
         raw: stored values, `(rows, columns)`.
         item: the image they belong to; it has passed `checks.check_values`.
     """
-    values = _modality_values(raw, item)
-    hu: NDArray[np.int16] = np.clip(values, AIR_HU, HIGHEST_HU, out=values).astype(np.int16)
-    if item.header.padding is not None:
-        low, high = item.header.padding
-        hu[(raw >= low) & (raw <= high)] = AIR_HU
-    return hu
-
-
-def _modality_values(raw: NDArray[Any], item: Slice) -> NDArray[Any]:
     if item.header.modality_lut is not None:
         return item.header.modality_lut.apply(raw)
     slope, intercept = item.frame.slope, item.frame.intercept

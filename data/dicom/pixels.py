@@ -14,12 +14,13 @@ from zlib_ng import zlib_ng
 from kerasbalance.data.dicom.codestream import RLE, coded_plane, unpack_rle
 from kerasbalance.data.dicom.guard import known_name, lenient_pydicom
 from kerasbalance.data.dicom.header import Header
-from kerasbalance.data.dicom.hounsfield import hounsfield
+from kerasbalance.data.dicom.hounsfield import hounsfield, padding_of, possible_wraps
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
 from kerasbalance.data.dicom.scan import Series
 from kerasbalance.data.dicom.stack import Slice, grid_of, normal_of, read_stored, stored_digest
-from kerasbalance.data.errors import Note
+from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
 from kerasbalance.data.volume.volume import Identity, Volume
 
 _TISSUE_HU = -900
@@ -73,13 +74,16 @@ def read_volume(series: Series, known: Fingerprint | None = None) -> Volume:
     if series.problems:
         raise series.problems[0]
     grid = grid_of(series.slices)
-    hu = np.empty(grid.shape, np.int16)
+    samples = [_sample(series.slices[n]) for n in sample_numbers(grid.shape[0])]
+    stack = HuStack(grid.shape, judge(samples, possible_wraps(series.slices[0])))
     for number, item in enumerate(series.slices):
         stored = read_stored(item)
         if known is not None and zlib_ng.crc32(stored) != known.checksums[number]:
             raise item.refused("CHANGING", "a file that changed while it was read", "files at rest",
                                "ingest the case when its files are complete")  # fmt: skip
-        hu[number] = hounsfield(decode(stored, item), item)
+        raw = decode(stored, item)
+        stack.put(number, hounsfield(raw, item), padding_of(raw, item))
+    hu, remarks = _finished(stack, series)
     canonical, turned = to_canonical(hu, grid)
     return Volume(
         hu=np.ascontiguousarray(canonical, np.int16),
@@ -87,8 +91,22 @@ def read_volume(series: Series, known: Fingerprint | None = None) -> Volume:
         source_kind="dicom",
         identity=_identity(series, turned),
         tags=_tags(series),
-        notes=(*series.notes, *_padding_notes(series)),
+        notes=(*series.notes, *_padding_notes(series), *remarks),
     )
+
+
+def _sample(item: Slice) -> NDArray[Any]:
+    """Return the HU of one image, NaN for declared padding."""
+    raw = decode(read_stored(item), item)
+    values, padding = hounsfield(raw, item), padding_of(raw, item)
+    return values if padding is None else np.where(padding, np.nan, values)
+
+
+def _finished(stack: HuStack, series: Series) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
+    try:
+        return stack.finish()
+    except DataError as error:
+        raise error.at(where="the CT series", path=series.folder) from None
 
 
 def _identity(series: Series, grid: Grid) -> Identity:

@@ -3,6 +3,7 @@
 import hashlib
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,21 +11,18 @@ from numpy.typing import NDArray
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.nifti.image import NiftiImage, no_geometry, read_nifti
 from kerasbalance.data.volume.geometry import Grid, to_canonical
-from kerasbalance.data.volume.volume import AIR_HU, Identity, Volume
+from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
+from kerasbalance.data.volume.volume import Identity, Volume
 
 MAX_CT_RATIO = 200
 """A compressed CT shrinks at most so many times; small images are not held to it."""
-MIN_HU_RANGE = 50
-HIGHEST_AIR_HU = -50
 TILT_DEGREES = 0.1
 
 
 def read_nifti_ct(path: Path | str) -> Volume:
     """Read a CT in NIfTI form, of any orientation, as Hounsfield units in the canonical frame.
 
-    Floats are rounded, values below `AIR_HU` become `AIR_HU`. A file whose values span less than
-    `MIN_HU_RANGE` is refused, because it was normalised and its Hounsfield units are gone; one without air
-    gets a loud note.
+    Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
 
     Args:
         path: a `.nii` or `.nii.gz` file.
@@ -42,45 +40,23 @@ def read_nifti_ct(path: Path | str) -> Volume:
     hu, notes = _hounsfield(image, path)
     turned, grid = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
-    notes += _check_angles(grid, path)
-    return Volume(hu, grid, "nifti", Identity(), {}, (*image.notes, *notes))
+    return Volume(hu, grid, "nifti", Identity(), {}, (*image.notes, *notes, *_check_angles(grid, path)))
 
 
-def _hounsfield(image: NiftiImage, path: Path) -> tuple[NDArray[np.int16], list[Note]]:
-    hu = np.empty(image.stored.shape, np.int16)
-    lowest, highest, broken, clipped = math.inf, -math.inf, 0, 0
-    for number, plane in enumerate(image.slices()):
-        if plane.dtype.kind == "f":
-            broken += int(np.count_nonzero(~np.isfinite(plane)))
-            if broken:
-                continue
-            plane = np.rint(plane)
-        else:
-            plane = plane.astype(np.int64)  # an unsigned type cannot be compared with -1024 in np.clip
-        lowest, highest = min(lowest, float(plane.min())), max(highest, float(plane.max()))
-        clipped += int(np.count_nonzero(plane < AIR_HU))
-        hu[number] = np.clip(plane, AIR_HU, np.iinfo(np.int16).max)
-    if broken:
-        raise _not_hu(f"{broken:,} voxels that are NaN or infinite", path)
-    if highest > np.iinfo(np.int16).max or highest - lowest < MIN_HU_RANGE:
-        raise _not_hu(f"values from {lowest:g} to {highest:g}", path)
-    notes = []
-    if clipped:
-        notes.append(Note("CLIPPED", f"{clipped:,} voxels below {AIR_HU} HU were set to {AIR_HU}"))
-    if lowest >= HIGHEST_AIR_HU:
-        text = f"no voxel is below {lowest:g}: are these Hounsfield units, or is an offset of 1024 missing?"
-        notes.append(Note("NO_AIR", text, loud=True))
-    return hu, notes
+def _hounsfield(image: NiftiImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
+    slices = image.grid.shape[0]
+    stack = HuStack(image.grid.shape, judge([_signed(image.plane(n)) for n in sample_numbers(slices)]))
+    for number in range(slices):
+        stack.put(number, _signed(image.plane(number)))
+    try:
+        return stack.finish()
+    except DataError as error:
+        raise error.at(path=path) from None
 
 
-def _not_hu(received: str, path: Path) -> DataError:
-    return DataError(
-        "NOT_HU",
-        received,
-        "Hounsfield units, from air (-1000) to bone",
-        "export the CT without normalisation",
-        path=path,
-    )
+def _signed(plane: NDArray[Any]) -> NDArray[Any]:
+    """Return whole numbers in a type that can be compared with -1024, and floats as they are."""
+    return plane if plane.dtype.kind == "f" else plane.astype(np.int64)
 
 
 def _check_angles(grid: Grid, path: Path) -> list[Note]:

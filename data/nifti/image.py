@@ -79,9 +79,13 @@ class NiftiImage:
         return (self.slope, self.intercept) != (1.0, 0.0)
 
     def slices(self) -> Iterator[NDArray[Any]]:
-        """Yield `(rows, columns)` slices with slope and intercept applied (float64 where they matter)."""
-        for plane in self.stored:
-            yield plane * self.slope + self.intercept if self.is_scaled else plane
+        """Return the `(rows, columns)` slices with slope and intercept applied (float64 where they matter)."""
+        return map(self.plane, range(self.stored.shape[0]))
+
+    def plane(self, number: int) -> NDArray[Any]:
+        """Return one of the slices that `slices` yields."""
+        plane: NDArray[Any] = self.stored[number]
+        return plane * self.slope + self.intercept if self.is_scaled else plane
 
 
 def is_nifti(head: bytes) -> bool:
