@@ -21,7 +21,7 @@ class DicomCT:
     """A CT series of which the headers were checked.
 
     Args:
-        series: the series, sorted and without problems.
+        series: The series, sorted and without problems.
     """
 
     def __init__(self, series: Series) -> None:
@@ -67,11 +67,11 @@ class NiftiCT:
     """A NIfTI file of which the header was checked.
 
     Args:
-        path: the file.
+        path: The file.
 
     Attributes:
-        source_grid: where the voxels lie, in the axis order of the file.
-        notes: what the header was forgiven.
+        source_grid: Where the voxels lie, in the axis order of the file.
+        notes: What the header was forgiven.
 
     Raises:
         DataError: If the file has no usable NIfTI header.
@@ -116,11 +116,11 @@ def open_ct(
     """Open the CT at a path: its headers are read and checked, and no pixel is decoded.
 
     Args:
-        path: a folder with a DICOM series, a DICOM file, a NIfTI file, or a folder with one NIfTI file and
+        path: A folder with a DICOM series, a DICOM file, a NIfTI file, or a folder with one NIfTI file and
             no DICOM CT.
-        allow: relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
-        series: number of the series in the folder, as `inspect` lists them; None where there is only one.
-        series_uid: the SeriesInstanceUID instead; "" where there is only one.
+        allow: Relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
+        series: Number of the series in the folder, as `inspect` lists them; None where there is only one.
+        series_uid: The SeriesInstanceUID instead; "" where there is only one.
 
     Raises:
         DataError: If a relaxation is unknown (code `USAGE`), there is no CT (`NO_SERIES`, `NOT_CT`) or there

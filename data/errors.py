@@ -13,9 +13,9 @@ class Note:
     """A remark that is kept with a case: something was tolerated, mended or looks suspicious.
 
     Args:
-        code: a short upper-case word that a program may test for, e.g. `"GAP"`.
-        text: one sentence for a person, free of paths and identifiers.
-        loud: whether `ingest` and `info` show it even where notes are only counted.
+        code: A short upper-case word that a program may test for, e.g. `"GAP"`.
+        text: One sentence for a person, free of paths and identifiers.
+        loud: Whether `ingest` and `info` show it even where notes are only counted.
     """
 
     code: str
@@ -27,12 +27,12 @@ class DataError(ValueError):
     """Input that is refused: what was received, what was expected, what to do.
 
     Args:
-        code: a short upper-case word that a program may test for, e.g. `"BAD_RESCALE"`.
-        received: what was found, with values and shapes but no identifiers.
-        expected: what would have been right.
-        advice: what the user can do next.
-        path: the file or folder it is about; kept out of the message.
-        where: how the message names that file, e.g. `"file 12 of 78"`.
+        code: A short upper-case word that a program may test for, e.g. `"BAD_RESCALE"`.
+        received: What was found, with values and shapes but no identifiers.
+        expected: What would have been right.
+        advice: What the user can do next.
+        path: The file or folder it is about; kept out of the message.
+        where: How the message names that file, e.g. `"file 12 of 78"`.
     """
 
     def __init__(
@@ -63,9 +63,9 @@ class DataError(ValueError):
         """Return this error with a place added, for callers that know more of it than who raised it.
 
         Args:
-            where: the wider place, put before the place that is known: `"case 3 of 12"` makes
+            where: The wider place, put before the place that is known: `"case 3 of 12"` makes
                 `"case 3 of 12, file 2 of 78"` of `"file 2 of 78"`.
-            path: the path that counts where none is known yet.
+            path: The path that counts where none is known yet.
         """
         places = [place for place in (where, self.where) if place]
         return type(self)(

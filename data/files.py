@@ -25,10 +25,10 @@ class SourceFile:
     """A plain file below a folder, named in messages by its number in name order.
 
     Args:
-        path: where it lies.
-        number: its place in name order, from 1.
-        count: how many plain files there are.
-        size: bytes.
+        path: Where it lies.
+        number: Its place in name order, from 1.
+        count: How many plain files there are.
+        size: Bytes.
     """
 
     path: Path
@@ -47,9 +47,9 @@ class Listing:
     """What lies directly in a folder, in natural name order, hidden entries left out.
 
     Args:
-        files: regular files, and links to regular files inside the folder.
-        folders: real folders.
-        skipped: how many entries were neither (FIFOs, sockets, devices, links that lead out or nowhere).
+        files: Regular files, and links to regular files inside the folder.
+        folders: Real folders.
+        skipped: How many entries were neither (FIFOs, sockets, devices, links that lead out or nowhere).
     """
 
     files: tuple[Path, ...]
@@ -61,8 +61,8 @@ def open_regular(path: Path, *, max_bytes: int = MAX_FILE_BYTES) -> BinaryIO:
     """Open a regular file for reading; anything else is refused without blocking.
 
     Raises:
-        DataError: not there or not permitted (`UNREADABLE`), not a regular file (`NOT_REGULAR`), or larger
-            than `max_bytes` (`TOO_LARGE`).
+        DataError: If the file is not there or not permitted (`UNREADABLE`), is not a regular file (`NOT_REGULAR`),
+            or is larger than `max_bytes` (`TOO_LARGE`).
     """
     try:
         handle = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -105,11 +105,11 @@ def malformed(what: str, path: Path | None = None) -> Iterator[None]:
     """Turn whatever a parser throws into a `DataError`, without the parser's text.
 
     Args:
-        what: what was being read, e.g. `"a DICOM file"`.
-        path: the file, for callers that may show it.
+        what: What was being read, e.g. `"a DICOM file"`.
+        path: The file, for callers that may show it.
 
     Raises:
-        DataError: code `MALFORMED`, or `TOO_LARGE` where memory ran out. A `DataError` passes unchanged.
+        DataError: With code `MALFORMED`, or `TOO_LARGE` where memory ran out. A `DataError` passes unchanged.
     """
     try:
         yield
@@ -137,7 +137,7 @@ def list_folder(folder: Path) -> Listing:
     """List a folder without following links out of it.
 
     Raises:
-        DataError: it cannot be listed (`UNREADABLE`) or holds more than `MAX_FILES` (`TOO_MANY_FILES`).
+        DataError: If it cannot be listed (`UNREADABLE`) or holds more than `MAX_FILES` (`TOO_MANY_FILES`).
     """
     try:
         entries = sorted(folder.iterdir(), key=lambda entry: (natural_key(entry.name), entry.name))
@@ -171,7 +171,7 @@ def list_files(root: Path) -> tuple[list[SourceFile], list[Note]]:
     Links are not followed; FIFOs, sockets, devices and links are counted in a note.
 
     Raises:
-        DataError: `root` does not exist, cannot be read, or holds more than `MAX_FILES` files.
+        DataError: If `root` does not exist, cannot be read, or holds more than `MAX_FILES` files.
     """
     try:
         mode = os.stat(root).st_mode

@@ -57,8 +57,8 @@ class OrganRule:
     """Which values of a mask mean one organ.
 
     Args:
-        organ: the organ's name: lower-case letters, digits, `_` and `-`.
-        values: label numbers (int) or segment and ROI names (str). Empty: whatever a two-valued mask marks,
+        organ: The organ's name: lower-case letters, digits, `_` and `-`.
+        values: Label numbers (int) or segment and ROI names (str). Empty: whatever a two-valued mask marks,
             or the segment or ROI that bears the organ's name.
     """
 
@@ -79,7 +79,7 @@ def parse_rule(text: str) -> OrganRule:
     """Read `"liver=5,6"`, `"liver=Liver GTV"` or `"liver"`.
 
     Raises:
-        DataError: the text is not of that form (code `LABEL_RULE`).
+        DataError: If the text is not of that form (code `LABEL_RULE`).
     """
     organ, _, values = text.partition("=")
     parts = [part.strip() for part in values.split(",") if part.strip()]
@@ -115,7 +115,7 @@ def check_rules(rules: tuple[OrganRule, ...]) -> None:
     """Refuse rules that contradict each other.
 
     Raises:
-        DataError: an organ twice, a value claimed by two organs, or too many organs (code `LABEL_RULE`).
+        DataError: If there is an organ twice, a value claimed by two organs, or too many organs (code `LABEL_RULE`).
     """
     organs = [rule.organ for rule in rules]
     values = [value for rule in rules for value in rule.values]

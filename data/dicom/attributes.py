@@ -25,7 +25,7 @@ def check_lengths(dataset: Dataset) -> None:
     """Refuse values that would take long to convert; sequences are metered by `items_of`.
 
     Raises:
-        HeaderTooLarge: a value is longer than `MAX_VALUE_BYTES`.
+        HeaderTooLarge: If a value is longer than `MAX_VALUE_BYTES`.
     """
     for element in dataset.elements():
         if isinstance(element, RawDataElement) and not _is_sequence(element):
@@ -105,7 +105,7 @@ def integer(dataset: Dataset, keyword: str) -> int | None:
     """Return a whole number, or None where it is missing.
 
     Raises:
-        Exception: whatever pydicom or `int` says about a value that is no number.
+        Exception: If whatever pydicom or `int` says about a value that is no number.
     """
     value = value_of(dataset, keyword)
     return None if value in (None, "") else int(cast(Any, value))

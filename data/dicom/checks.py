@@ -39,7 +39,7 @@ def check_allow(names: frozenset[str]) -> frozenset[str]:
     """Return `names` if all of them are relaxations.
 
     Raises:
-        DataError: a name is not in `RELAXATIONS` (code `USAGE`).
+        DataError: If a name is not in `RELAXATIONS` (code `USAGE`).
     """
     unknown = sorted(names - RELAXATIONS.keys())
     if unknown:

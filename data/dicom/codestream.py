@@ -51,16 +51,16 @@ def unpack_rle(frame: bytes, *, pixels: int, pixel_bytes: int, slack: int) -> ND
     pydicom's decoder unpacks whatever is there and takes segments that are too long; this one stops.
 
     Args:
-        frame: the encoded frame.
-        pixels: rows times columns.
-        pixel_bytes: bytes of a pixel; each has a segment of its own, the most significant first.
-        slack: how many bytes too many a segment may have.
+        frame: The encoded frame.
+        pixels: Rows times columns.
+        pixel_bytes: Bytes of a pixel; each has a segment of its own, the most significant first.
+        slack: How many bytes too many a segment may have.
 
     Returns:
         Unsigned integers `(pixels,)`.
 
     Raises:
-        ValueError: the segments are not as many or as long as the pixels need.
+        ValueError: If the segments are not as many or as long as the pixels need.
     """
     count, *offsets = struct.unpack("<16I", frame[:64])
     if count != pixel_bytes or min(offsets[:count]) < 64 or offsets[:count] != sorted(offsets[:count]):

@@ -25,13 +25,13 @@ class Frame:
     """One image: a file of a classic series, or one frame of an enhanced one.
 
     Args:
-        index: frame number in its file, from 0.
+        index: Frame number in its file, from 0.
         position_mm: ImagePositionPatient, or None.
         orientation: ImageOrientationPatient (six direction cosines), or None.
         spacing_mm: PixelSpacing (between rows, between columns), or None.
         slope: RescaleSlope, or None where it is missing.
         intercept: RescaleIntercept, or None where it is missing.
-        spans: where its stored bytes lie in the file: (offset, length) of each piece.
+        spans: Where its stored bytes lie in the file: (offset, length) of each piece.
     """
 
     index: int
@@ -52,7 +52,7 @@ def multi_frames(dataset: Dataset, count: int, meter: Meter) -> tuple[Frame, ...
     """Read the functional groups of an enhanced file; what a frame does not say itself, the shared groups say.
 
     Raises:
-        ValueError: there are groups for another number of frames.
+        ValueError: If there are groups for another number of frames.
     """
     shared = _macros(items_of(dataset, "SharedFunctionalGroupsSequence", meter), meter)
     per_frame = items_of(dataset, "PerFrameFunctionalGroupsSequence", meter)

@@ -42,7 +42,7 @@ def is_dicom(head: bytes) -> bool:
     """Say whether the first bytes of a file are DICOM.
 
     Args:
-        head: at least the first 132 bytes, or all of the file.
+        head: At least the first 132 bytes, or all of the file.
 
     Returns:
         True for the prefix of a DICOM file, and for a data set without one whose first element is of group 2
@@ -104,8 +104,8 @@ def read_up_to(path: Path, last: str) -> FileDataset:
     takes half a minute.
 
     Args:
-        path: the file.
-        last: keyword of the attribute.
+        path: The file.
+        last: Keyword of the attribute.
 
     Raises:
         DataError: As `read_tags`.
@@ -125,11 +125,11 @@ def parse(
     """Let pydicom read an open file, in silence and without inflating it.
 
     Args:
-        file: the file, at its beginning.
-        path: where it lies, for errors.
-        tags: the attributes that are wanted, by keyword; None for all of them.
-        pixels: whether the pixels are read too.
-        last: keyword of the last attribute that is read; None for the end of the file.
+        file: The file, at its beginning.
+        path: Where it lies, for errors.
+        tags: The attributes that are wanted, by keyword; None for all of them.
+        pixels: Whether the pixels are read too.
+        last: Keyword of the last attribute that is read; None for the end of the file.
 
     Raises:
         DataError: If the file is deflated (`DEFLATED`) or damaged (`MALFORMED`).
@@ -151,7 +151,7 @@ class _SizedReads:
     """A file that gives so many bytes, but never all the rest: pydicom asks for that only to inflate it, without limit.
 
     Args:
-        file: what is read.
+        file: What is read.
     """
 
     name = ""

@@ -26,13 +26,13 @@ class Header:
     """What reading CT needs to know of one file. Identifiers stay in memory and never reach a store.
 
     Args:
-        file: the file.
-        frames: its images; empty for what is no CT image.
-        padding: smallest and largest stored value that means "no pixel", or None.
-        modality_lut: the table that replaces the rescale, or None.
+        file: The file.
+        frames: Its images; empty for what is no CT image.
+        padding: Smallest and largest stored value that means "no pixel", or None.
+        modality_lut: The table that replaces the rescale, or None.
         bit_shape: `(BitsAllocated, BitsStored, HighBit)`, 0 where missing.
-        signed: whether stored values are signed, None where PixelRepresentation does not say.
-        faults: what is wrong with where its pixels lie.
+        signed: Whether stored values are signed, None where PixelRepresentation does not say.
+        faults: What is wrong with where its pixels lie.
 
     The other fields bear the names of their DICOM attributes.
     """

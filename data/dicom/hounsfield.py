@@ -43,8 +43,8 @@ def hounsfield(raw: NDArray[Any], item: Slice) -> NDArray[Any]:
     """Turn the stored values of one image into HU by its rescale or table; no bounds, and padding as it is.
 
     Args:
-        raw: stored values, `(rows, columns)`.
-        item: the image they belong to; it has passed `checks.check_values`.
+        raw: Stored values, `(rows, columns)`.
+        item: The image they belong to; it has passed `checks.check_values`.
     """
     if item.header.modality_lut is not None:
         return item.header.modality_lut.apply(raw)

@@ -31,7 +31,7 @@ class Meter:
     """What is left of a file's allowance, shared by the file and the sequences in it.
 
     Args:
-        size: bytes of the file.
+        size: Bytes of the file.
     """
 
     def __init__(self, size: int) -> None:
@@ -43,10 +43,10 @@ class Metered:
     """A binary file that stops answering once its meter has run out.
 
     Args:
-        file: what is read.
-        size: its bytes; a read of more than there are must not allocate them.
-        meter: the allowance, used up in place.
-        is_head: whether `file` holds only the beginning of a larger one.
+        file: What is read.
+        size: Its bytes; a read of more than there are must not allocate them.
+        meter: The allowance, used up in place.
+        is_head: Whether `file` holds only the beginning of a larger one.
     """
 
     name = ""
@@ -59,9 +59,9 @@ class Metered:
         """Read at most `size` bytes.
 
         Raises:
-            InflationAsked: no size is given.
-            HeaderTooLarge: the allowance is used up.
-            PastHead: the beginning of the file has not as many bytes.
+            InflationAsked: If no size is given.
+            HeaderTooLarge: If the allowance is used up.
+            PastHead: If the beginning of the file has not as many bytes.
         """
         if size < 0:
             raise InflationAsked

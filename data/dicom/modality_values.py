@@ -20,8 +20,8 @@ class ModalityLut:
     """A table from stored values to modality values.
 
     Args:
-        first: the stored value that the first entry belongs to; smaller ones take it too.
-        entries: the table, 16-bit little endian; larger stored values take the last entry.
+        first: The stored value that the first entry belongs to; smaller ones take it too.
+        entries: The table, 16-bit little endian; larger stored values take the last entry.
     """
 
     first: int
@@ -40,7 +40,7 @@ def modality_lut(dataset: Dataset, meter: Meter, *, signed: bool) -> ModalityLut
         The table, or None where there is no such sequence or it is empty.
 
     Raises:
-        ValueError: the table does not fit its descriptor.
+        ValueError: If the table does not fit its descriptor.
     """
     items = items_of(dataset, "ModalityLUTSequence", meter)
     if not items:
@@ -69,8 +69,8 @@ def padding_range(dataset: Dataset, *, signed: bool, bits: int) -> tuple[int, in
     The bytes are read as PixelRepresentation says, whatever VR (US or SS) the writer gave them.
 
     Args:
-        dataset: the data set.
-        signed: whether stored values are signed.
+        dataset: The data set.
+        signed: Whether stored values are signed.
         bits: BitsAllocated.
     """
     values = [

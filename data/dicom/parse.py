@@ -84,8 +84,8 @@ def read_header(source: SourceFile) -> Header:
     """Read one file's header.
 
     Raises:
-        NotDicom: the file has neither the DICOM prefix nor a data set at its very beginning.
-        DataError: it is DICOM but malformed, deflated, or declares an absurd size.
+        NotDicom: If the file has neither the DICOM prefix nor a data set at its very beginning.
+        DataError: If it is DICOM but malformed, deflated, or declares an absurd size.
     """
     try:
         with source.path.open("rb") as file, lenient_pydicom():

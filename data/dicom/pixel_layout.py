@@ -31,8 +31,8 @@ class PixelElement:
     """The head of a PixelData element.
 
     Args:
-        start: offset of its value in the file.
-        length: bytes of its value as stated, None where the length is undefined (encapsulated).
+        start: Offset of its value in the file.
+        length: Bytes of its value as stated, None where the length is undefined (encapsulated).
     """
 
     start: int
@@ -43,7 +43,7 @@ def read_element(file: BinaryIO, offset: int, *, big_endian: bool) -> PixelEleme
     """Read the head of the PixelData element that begins at `offset`.
 
     Raises:
-        BadLayout: there is none.
+        BadLayout: If there is none.
     """
     file.seek(offset)
     head = file.read(12)
@@ -61,14 +61,14 @@ def native_spans(
     """Return where each frame of uncompressed pixel data lies.
 
     Args:
-        element: the element's head.
-        size: bytes of the file.
-        frame_bytes: bytes of one frame.
-        row_bytes: bytes of one row; as much as this at the end counts as padding.
-        count: frames.
+        element: The element's head.
+        size: Bytes of the file.
+        frame_bytes: Bytes of one frame.
+        row_bytes: Bytes of one row; as much as this at the end counts as padding.
+        count: Frames.
 
     Raises:
-        BadLayout: the element is not as long as its frames.
+        BadLayout: If the element is not as long as its frames.
     """
     wanted = frame_bytes * count
     if element.length is None:
@@ -89,7 +89,7 @@ def encapsulated_spans(file: BinaryIO, element: PixelElement, *, size: int, coun
     """Return the pieces of each frame of compressed pixel data.
 
     Raises:
-        BadLayout: the pieces are cut, malformed, or do not add up to `count` frames.
+        BadLayout: If the pieces are cut, malformed, or do not add up to `count` frames.
     """
     if element.length is not None:
         raise BadLayout(

@@ -45,7 +45,7 @@ def fingerprint(series: Series) -> Fingerprint:
     """Hash a series without decoding anything.
 
     Raises:
-        DataError: the series has a problem, or a file has become unreadable.
+        DataError: If the series has a problem, or a file has become unreadable.
     """
     if series.problems:
         raise series.problems[0]
@@ -64,11 +64,11 @@ def read_volume(series: Series, known: Fingerprint | None = None) -> Volume:
     """Decode a series into HU in the canonical orientation.
 
     Args:
-        series: what `scan_folder` found.
-        known: what was hashed before; the same bytes must still be there.
+        series: What `scan_folder` found.
+        known: What was hashed before; the same bytes must still be there.
 
     Raises:
-        DataError: the series has a problem, an image cannot be decoded, or a file has changed since it was
+        DataError: If the series has a problem, an image cannot be decoded, or a file has changed since it was
             hashed (the file is named).
     """
     if series.problems:
@@ -148,11 +148,11 @@ def decode(stored: bytes, item: Slice) -> NDArray[Any]:
     """Return the stored values of one image, `(rows, columns)`.
 
     Args:
-        stored: its bytes as they lie in the file.
-        item: the image; it has passed `checks.check_values`.
+        stored: Its bytes as they lie in the file.
+        item: The image; it has passed `checks.check_values`.
 
     Raises:
-        DataError: the bytes cannot be decoded into an image of the size that the header states.
+        DataError: If the bytes cannot be decoded into an image of the size that the header states.
     """
     header = item.header
     if header.is_native:

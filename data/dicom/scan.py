@@ -45,10 +45,10 @@ class Series:
     """The images of one CT series that form one stack, sorted towards growing depth.
 
     Args:
-        number: its place in the scan, from 1; what `--series` takes.
-        slices: the images, sorted; empty only where sorting was impossible.
-        notes: what was tolerated or left out.
-        problems: why it would be refused; empty if it can be read.
+        number: Its place in the scan, from 1; what `--series` takes.
+        slices: The images, sorted; empty only where sorting was impossible.
+        notes: What was tolerated or left out.
+        problems: Why it would be refused; empty if it can be read.
     """
 
     number: int
@@ -67,12 +67,12 @@ class Scan:
     """What a folder holds.
 
     Args:
-        root: the folder.
+        root: The folder.
         series: CT series, in the order of their first file.
-        others: headers of DICOM files that are no CT images (SEG, RTSTRUCT, other modalities).
+        others: Headers of DICOM files that are no CT images (SEG, RTSTRUCT, other modalities).
         errors: DICOM files that cannot be understood.
-        notes: what was skipped.
-        not_dicom: the plain files that are no DICOM.
+        notes: What was skipped.
+        not_dicom: The plain files that are no DICOM.
     """
 
     root: Path
@@ -87,14 +87,14 @@ def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
     """Read the headers of all DICOM files at or below `root` and sort CT images into series.
 
     Args:
-        root: a folder or one file.
-        allow: relaxations by name, see `checks.RELAXATIONS`.
+        root: A folder or one file.
+        allow: Relaxations by name, see `checks.RELAXATIONS`.
 
     Returns:
         The scan; a folder without DICOM gives one without series.
 
     Raises:
-        DataError: `root` cannot be read.
+        DataError: If `root` cannot be read.
     """
     files, notes = list_files(root)
     headers: list[Header] = []
@@ -121,7 +121,7 @@ def choose_series(scan: Scan, number: int | None = None) -> Series:
     """Return the one readable series of a scan, or the one with the given number.
 
     Raises:
-        DataError: there is none, there are several and no number was given, or the chosen one has a problem.
+        DataError: If there is none, there are several and no number was given, or the chosen one has a problem.
     """
     if number is not None:
         chosen = [series for series in scan.series if series.number == number]

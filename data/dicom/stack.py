@@ -57,7 +57,7 @@ def drop_duplicates(slices: Sequence[Slice]) -> tuple[list[Slice], list[Note], l
     """Keep one of several images with equal position and pixels; report those that contradict each other.
 
     Args:
-        slices: a sorted stack.
+        slices: A sorted stack.
 
     Returns:
         What is left, a note on what was dropped, and the contradictions.
@@ -123,7 +123,7 @@ def read_stored(item: Slice) -> bytes:
     """Read one image's stored bytes, still encoded.
 
     Raises:
-        DataError: the file is gone, unreadable or shorter than it was.
+        DataError: If the file is gone, unreadable or shorter than it was.
     """
     pieces = []
     try:
@@ -146,8 +146,8 @@ def stored_digest(item: Slice, stored: bytes) -> str:
     """Return the SHA-256 of one image as stored: pixel data and what turns them into HU, no identifiers.
 
     Args:
-        item: the image.
-        stored: its stored bytes.
+        item: The image.
+        stored: Its stored bytes.
     """
     header, frame = item.header, item.frame
     byte_order = "big" if header.transfer_syntax == BIG_ENDIAN else "little"

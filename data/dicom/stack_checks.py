@@ -20,8 +20,8 @@ def check_stack(slices: Sequence[Slice], allow: frozenset[str]) -> tuple[list[Da
     """Check a sorted stack as a whole.
 
     Args:
-        slices: the images, sorted, without doubles.
-        allow: relaxations by name, see `checks.RELAXATIONS`.
+        slices: The images, sorted, without doubles.
+        allow: Relaxations by name, see `checks.RELAXATIONS`.
 
     Returns:
         The errors, and notes: what `allow` turned into one, lossy compression, values that may not be HU.

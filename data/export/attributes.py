@@ -28,14 +28,14 @@ def read_attributes(path: Path) -> tuple[dict[str, str], tuple[str, ...]]:
     """Read patient, study and a few technical values of one file.
 
     Args:
-        path: a DICOM file that was read before.
+        path: A DICOM file that was read before.
 
     Returns:
         Values by DICOM keyword, "" for missing and for invalid ones; and the keywords of those that are there
         but break the rules of their type (PS3.5 section 6.2), such as letters in a date.
 
     Raises:
-        DataError: the file can no longer be read (code `MALFORMED`).
+        DataError: If the file can no longer be read (code `MALFORMED`).
     """
     wanted = [*PATIENT_AND_STUDY, *_OTHERS]
     with malformed("a DICOM header", path), lenient_pydicom():

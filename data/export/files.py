@@ -12,7 +12,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     """Refuse a target before any work is done for it.
 
     Raises:
-        DataError: its folder is not there (code `NO_FOLDER`), or it is there itself (code `EXISTS`).
+        DataError: If its folder is not there (code `NO_FOLDER`), or it is there itself (code `EXISTS`).
     """
     if not path.parent.is_dir():
         raise DataError("NO_FOLDER", "a target whose folder is not there", "an existing folder", "make it first",
@@ -27,7 +27,7 @@ def write_target(path: Path, content: bytes, *, overwrite: bool) -> None:
     """Write a whole file: aside, synced, renamed into place; readable by its owner only.
 
     Raises:
-        DataError: as `check_target`, or the disk is full (code `DISK_FULL`); nothing is left behind.
+        DataError: As `check_target`, or the disk is full (code `DISK_FULL`); nothing is left behind.
     """
     check_target(path, overwrite=overwrite)
     aside = write_aside(path.parent, content)

@@ -38,15 +38,15 @@ def check_exportable(series: Series, *, mend: bool = False) -> tuple[Note, ...]:
     """Check that a DICOM SEG of a series can be written; reads one header, no pixels.
 
     Args:
-        series: the CT, as `scan_folder` found it.
-        mend: mint UIDs that are missing or invalid, always the same for the same pixels, and leave invalid
+        series: The CT, as `scan_folder` found it.
+        mend: Mint UIDs that are missing or invalid, always the same for the same pixels, and leave invalid
             values out, instead of refusing.
 
     Returns:
         A loud note for what `mend` has to do; nothing for a sound series.
 
     Raises:
-        DataError: the series has a problem of its own; or its headers lack UIDs or hold invalid values (code
+        DataError: If the series has a problem of its own; or its headers lack UIDs or hold invalid values (code
             `NOT_EXPORTABLE`, lists all of them by keyword, never by value); or it is spread over several
             studies or several multi-frame files, which one SEG cannot refer to.
     """
@@ -58,11 +58,11 @@ class SourceHeaders:
     """The headers of a series, checked and, where that was asked for, mended.
 
     Args:
-        series: the CT.
-        mend: see `check_exportable`.
+        series: The CT.
+        mend: See `check_exportable`.
 
     Raises:
-        DataError: as `check_exportable`.
+        DataError: As `check_exportable`.
     """
 
     series: Series

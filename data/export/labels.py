@@ -15,12 +15,12 @@ def check_labels(labels: Labels, organs: tuple[str, ...], grid: Grid) -> None:
 
     Args:
         labels: uint8 `(slices, rows, columns)` on `grid`; `i + 1` is `organs[i]`.
-        organs: names, each once.
-        grid: where the labels lie.
+        organs: Names, each once.
+        grid: Where the labels lie.
 
     Raises:
-        DataError: no such names (code `LABEL_RULE`).
-        ValueError: another type, shape or range.
+        DataError: If there are no such names (code `LABEL_RULE`).
+        ValueError: If the type, shape or range is another.
     """
     for organ in organs:
         OrganRule(organ)
@@ -42,14 +42,14 @@ def in_source_order(labels: Labels, grid: Grid, source: Grid) -> Labels:
 
     Args:
         labels: uint8 `(slices, rows, columns)` on `grid`, which is canonical.
-        grid: the canonical grid.
-        source: the source's own grid.
+        grid: The canonical grid.
+        source: The source's own grid.
 
     Returns:
         The same labels, uint8 of shape `source.shape`. No voxel moves in space.
 
     Raises:
-        DataError: the grids are not of the same voxels (code `GEOMETRY`).
+        DataError: If the grids are not of the same voxels (code `GEOMETRY`).
     """
     result = np.empty(source.shape, np.uint8)
     # to_canonical gives a view, so writing into it writes into the source's order.

@@ -39,17 +39,17 @@ def write_nifti(
     The same labels give the same bytes.
 
     Args:
-        path: ends in `.nii` or `.nii.gz`; its folder must be there.
+        path: Ends in `.nii` or `.nii.gz`; its folder must be there.
         labels: uint8 `(slices, rows, columns)` on `grid`; `i + 1` is `organs[i]`.
-        organs: names; as many as fit are kept in the header's description.
-        grid: the canonical grid of the CT.
-        source: the grid of the NIfTI file, `read_nifti(path).grid`.
-        overwrite: put the file in the place of one that is there.
+        organs: Names; as many as fit are kept in the header's description.
+        grid: The canonical grid of the CT.
+        source: The grid of the NIfTI file, `read_nifti(path).grid`.
+        overwrite: Put the file in the place of one that is there.
 
     Raises:
-        DataError: another ending (code `USAGE`), unevenly spaced slices (`UNEVEN`), labels that do not lie on
+        DataError: If the ending is another (code `USAGE`), slices are unevenly spaced (`UNEVEN`), labels do not lie on
             `source` (`GEOMETRY`), or the file cannot be written (`EXISTS`, `NO_FOLDER`, `DISK_FULL`).
-        ValueError: labels of another type, shape or range.
+        ValueError: If labels have another type, shape or range.
     """
     path = Path(path)
     if not path.name.endswith(ENDINGS):

@@ -64,8 +64,8 @@ class Algorithm:
     """What made a segmentation, as the SEG says.
 
     Args:
-        name: of the model or the run, at most 64 characters.
-        version: of the model or the software that ran it.
+        name: Of the model or the run, at most 64 characters.
+        version: Of the model or the software that ran it.
         creator: ContentCreatorName, in DICOM's form `family^given`.
     """
 
@@ -98,24 +98,24 @@ def write_segmentation(
     for a study without one.
 
     Args:
-        path: the new file; its folder must be there.
+        path: The new file; its folder must be there.
         labels: uint8 `(slices, rows, columns)` on `grid`; `i + 1` is `organs[i]`.
-        organs: names. Known ones get their SNOMED code, others the code "Organ"; labels tell them apart.
-        grid: the canonical grid of the CT, `Volume.grid`.
-        series: the CT that was read into that volume.
-        algorithm: what made the labels.
+        organs: Names. Known ones get their SNOMED code, others the code "Organ"; labels tell them apart.
+        grid: The canonical grid of the CT, `Volume.grid`.
+        series: The CT that was read into that volume.
+        algorithm: What made the labels.
         kind: `"LABELMAP"` is far smaller, but needs readers of 2024 and later.
-        mend: see `check_exportable`.
-        created: when, for ContentDate and ContentTime and the like.
-        overwrite: put the file in the place of one that is there.
+        mend: See `check_exportable`.
+        created: When, for ContentDate and ContentTime and the like.
+        overwrite: Put the file in the place of one that is there.
 
     Returns:
         What was mended, and a loud note if there is no labelled voxel; all slices are then stored, empty.
 
     Raises:
-        DataError: the headers do not allow it (`NOT_EXPORTABLE`), the labels do not lie on the series
+        DataError: If the headers do not allow it (`NOT_EXPORTABLE`), the labels do not lie on the series
             (`GEOMETRY`), or the file cannot be written (`EXISTS`, `NO_FOLDER`, `DISK_FULL`).
-        ValueError: labels of another type, shape or range, or another `kind`.
+        ValueError: If labels have another type, shape or range, or another `kind`.
     """
     path = Path(path)
     check_target(path, overwrite=overwrite)

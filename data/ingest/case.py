@@ -34,15 +34,15 @@ class CaseRequest:
     """One case as the user names it.
 
     Args:
-        ct: folder or file of the CT.
-        mask: folder or file of the mask.
-        rules: which values mean which organ; empty to recognise known names.
-        patient: the patient as the user names it, "" to take it from the CT.
-        series: number of the series in the CT's folder, None where there is only one.
-        series_uid: or its SeriesInstanceUID, "" where there is only one.
-        png_order: how a PNG stack is ordered, see `masks.read_mask`.
-        where: how messages name the case, e.g. "case 3 of 12".
-        more: further masks of the same CT, each with rules of its own.
+        ct: Folder or file of the CT.
+        mask: Folder or file of the mask.
+        rules: Which values mean which organ; empty to recognise known names.
+        patient: The patient as the user names it, "" to take it from the CT.
+        series: Number of the series in the CT's folder, None where there is only one.
+        series_uid: Or its SeriesInstanceUID, "" where there is only one.
+        png_order: How a PNG stack is ordered, see `masks.read_mask`.
+        where: How messages name the case, e.g. "case 3 of 12".
+        more: Further masks of the same CT, each with rules of its own.
     """
 
     ct: Path
@@ -72,14 +72,14 @@ class CaseOptions:
     """What holds for all cases of one ingest.
 
     Args:
-        allow: relaxations by name, see `dicom.checks.RELAXATIONS`.
-        resample_mask: map masks of another grid by position, nearest voxel.
-        crop: rows and columns to cut out of each slice, before `resize`; None keeps all.
-        resize: rows and columns to resample each slice to; None keeps them.
-        keep_uids: store the original UIDs, so that the series can be referenced from the store alone.
+        allow: Relaxations by name, see `dicom.checks.RELAXATIONS`.
+        resample_mask: Map masks of another grid by position, nearest voxel.
+        crop: Rows and columns to cut out of each slice, before `resize`; None keeps all.
+        resize: Rows and columns to resample each slice to; None keeps them.
+        keep_uids: Store the original UIDs, so that the series can be referenced from the store alone.
 
     Raises:
-        DataError: an unknown relaxation or an impossible size (code `USAGE`).
+        DataError: If a relaxation is unknown or a size impossible (code `USAGE`).
     """
 
     allow: frozenset[str] = frozenset()
@@ -100,12 +100,12 @@ class OpenedCase:
     """A case after the headers of its CT were checked, before any pixel of a DICOM series is decoded.
 
     Args:
-        request: the case as the user names it.
-        options: what holds for all cases.
-        ct: the opened CT.
+        request: The case as the user names it.
+        options: What holds for all cases.
+        ct: The opened CT.
         digest: SHA-256 of all that shapes the case: stored pixels and geometry of the CT, bytes of the mask's
             files, rules and options.
-        mask_state: names, sizes and times of the mask's files when they were hashed.
+        mask_state: Names, sizes and times of the mask's files when they were hashed.
     """
 
     request: CaseRequest
@@ -123,7 +123,7 @@ def open_case(request: CaseRequest, options: CaseOptions) -> OpenedCase:
     """Open a case: the headers of its CT are checked, and all that shapes it is hashed.
 
     Raises:
-        DataError: it is refused.
+        DataError: If it is refused.
     """
     ct = open_ct(request.ct, allow=options.allow, series=request.series, series_uid=request.series_uid)
     ct_digest = ct.digest()

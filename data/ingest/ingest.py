@@ -31,10 +31,10 @@ class Outcome:
     """What became of one case.
 
     Args:
-        request: the case as it was asked for.
-        status: one of `STATUSES`.
-        facts: what is stored of it, for a duplicate of the case that it equals; None where it was refused.
-        error: why it was refused, else None.
+        request: The case as it was asked for.
+        status: One of `STATUSES`.
+        facts: What is stored of it, for a duplicate of the case that it equals; None where it was refused.
+        error: Why it was refused, else None.
     """
 
     request: CaseRequest
@@ -75,18 +75,18 @@ def ingest(
     everything else is the same for any number of jobs and any order.
 
     Args:
-        requests: the cases.
-        store: where they go; locked until the iterator is exhausted or closed.
-        pseudonyms: the secret that the store's keys are made with.
-        options: what holds for all of them.
-        jobs: cases read at a time.
-        replace_changed: let a case take the place of an older one of the same series with other content.
+        requests: The cases.
+        store: Where they go; locked until the iterator is exhausted or closed.
+        pseudonyms: The secret that the store's keys are made with.
+        options: What holds for all of them.
+        jobs: Cases read at a time.
+        replace_changed: Let a case take the place of an older one of the same series with other content.
 
     Yields:
         One outcome a case, as they end. A case whose outcome is `taken`, `replaced` or `mended` is stored for good.
 
     Raises:
-        DataError: the store is locked, or the disk is full or cannot be written (codes `LOCKED`, `DISK_FULL`,
+        DataError: If the store is locked, or the disk is full or cannot be written (codes `LOCKED`, `DISK_FULL`,
             `UNWRITABLE`); what was yielded stays.
     """
     store.check_key(pseudonyms)
@@ -208,13 +208,13 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool, again: bool) -> 
     """Decide what a newly read case is to the store: a status, and the facts that are stored then.
 
     Args:
-        writer: the store.
-        entry: the new case.
-        replace_changed: whether it may take the place of a stored case of the same series.
-        again: whether this ingest had a case of the same series before.
+        writer: The store.
+        entry: The new case.
+        replace_changed: Whether it may take the place of a stored case of the same series.
+        again: Whether this ingest had a case of the same series before.
 
     Raises:
-        DataError: it contradicts a stored case (codes `CHANGED`, `DUPLICATE`).
+        DataError: If it contradicts a stored case (codes `CHANGED`, `DUPLICATE`).
     """
     facts = entry.facts
     old, known = writer.sound(facts.key), writer.knows(facts.key)

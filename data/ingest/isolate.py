@@ -32,7 +32,7 @@ class Limits:
 
     Args:
         timeout_s: wall-clock seconds.
-        memory_bytes: address space.
+        memory_bytes: Address space.
     """
 
     timeout_s: float
@@ -63,10 +63,10 @@ def run_isolated(
     """Call `function(task)` for every task, each in a process of its own, `jobs` at a time.
 
     Args:
-        function: importable by name; its result and the tasks must pickle.
-        tasks: what to work on.
-        jobs: processes at a time, above 0.
-        limits: for each of them.
+        function: Importable by name; its result and the tasks must pickle.
+        tasks: What to work on.
+        jobs: Processes at a time, above 0.
+        limits: For each of them.
 
     Yields:
         Pairs of a task's number and its result, as they end. A `DataError` that the function raises, or one of

@@ -26,10 +26,10 @@ class Layout:
     """The cases that were found.
 
     Args:
-        name: how the folder is organised, for the output.
-        requests: the cases, in natural name order.
-        problems: masks that no case could be made of.
-        notes: what was found and left out.
+        name: How the folder is organised, for the output.
+        requests: The cases, in natural name order.
+        problems: Masks that no case could be made of.
+        notes: What was found and left out.
     """
 
     name: str

@@ -29,12 +29,12 @@ class HuSpread:
     """Hounsfield units inside one organ; NaN where it has no voxel.
 
     Args:
-        organ: its name.
-        voxels: how many it has.
+        organ: Its name.
+        voxels: How many it has.
         median: HU.
-        q1: lower quartile, HU.
-        q3: upper quartile, HU.
-        fat_share: share of voxels below `FAT_BELOW_HU`: fat, gas, lung.
+        q1: Lower quartile, HU.
+        q3: Upper quartile, HU.
+        fat_share: Share of voxels below `FAT_BELOW_HU`: fat, gas, lung.
     """
 
     organ: str
@@ -61,13 +61,13 @@ def hu_spread(
     Args:
         hu: int16 `(slices, rows, columns)`.
         labels: uint8 of the same shape; `i + 1` is `organs[i]`.
-        organs: names.
+        organs: Names.
 
     Returns:
         One entry for each organ, in the same order.
 
     Raises:
-        ValueError: the shapes differ.
+        ValueError: If the shapes differ.
     """
     if hu.shape != labels.shape:
         raise ValueError(f"hu {hu.shape} and labels {labels.shape} differ; pass arrays of one shape")

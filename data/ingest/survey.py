@@ -18,14 +18,14 @@ class SeriesRow:
     """One CT series as `inspect` lists it.
 
     Args:
-        number: what `--series` takes, counted within the folder that was inspected.
-        images: how many images.
-        rows: pixels along y.
-        columns: pixels along x.
-        spacing_mm: between slices, rows and columns; empty where the geometry is unusable.
-        notes: what would be tolerated.
-        problems: why it would be refused.
-        folder: folder of its first file.
+        number: What `--series` takes, counted within the folder that was inspected.
+        images: How many images.
+        rows: Pixels along y.
+        columns: Pixels along x.
+        spacing_mm: Between slices, rows and columns; empty where the geometry is unusable.
+        notes: What would be tolerated.
+        problems: Why it would be refused.
+        folder: Folder of its first file.
     """
 
     number: int
@@ -64,9 +64,9 @@ class Survey:
     """What `survey_folder` found.
 
     Args:
-        series: the CT series.
-        others: number of other DICOM files by modality.
-        notes: what was skipped.
+        series: The CT series.
+        others: Number of other DICOM files by modality.
+        notes: What was skipped.
         errors: DICOM files that cannot be understood.
         images: NIfTI files.
     """
@@ -82,14 +82,14 @@ def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
     """List what is at or below a folder, with every problem that headers show; nothing is decoded.
 
     Args:
-        root: folder or file.
-        allow: relaxations by name.
+        root: Folder or file.
+        allow: Relaxations by name.
 
     Returns:
         The survey; a folder without DICOM and NIfTI gives an empty one.
 
     Raises:
-        DataError: `root` cannot be read.
+        DataError: If `root` cannot be read.
     """
     scan: Scan = scan_folder(root, allow)
     others = Counter(header.modality or "unknown" for header in scan.others)

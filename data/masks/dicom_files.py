@@ -20,7 +20,7 @@ def read_dicom(path: Path) -> pydicom.Dataset:
     """Read a whole DICOM file, with or without preamble.
 
     Raises:
-        DataError: not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
+        DataError: If it is not regular, too large, deflated as a whole (`DEFLATED`), or damaged (`MALFORMED`).
     """
     dataset = parse(BytesIO(read_regular(path, max_bytes=MAX_FILE_BYTES)), path, pixels=True)
     with malformed("a DICOM file", path):
@@ -33,7 +33,7 @@ def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:
     """Refuse, before any pixel is decoded, absurd sizes and transfer syntaxes without a decoder.
 
     Raises:
-        DataError: `TOO_LARGE`, `NO_DECODER`, or `MALFORMED` where there are no pixels at all.
+        DataError: With code `TOO_LARGE`, `NO_DECODER`, or `MALFORMED` where there are no pixels at all.
     """
     with malformed("a DICOM image header", path):
         pixels = int(dataset.Rows) * int(dataset.Columns)
@@ -59,7 +59,7 @@ def numbers(value: Any, count: int) -> Array:
     """Return a multi-valued decimal string as finite float64 `(count,)`.
 
     Raises:
-        ValueError: another count, no numbers, NaN or infinite.
+        ValueError: If there is another count of numbers, or one is NaN or infinite.
     """
     result = np.array([float(v) for v in value], float)
     if result.shape != (count,) or not np.isfinite(result).all():
@@ -71,7 +71,7 @@ def plane_steps(orientation: Any, spacing: Any) -> tuple[Array, Array, Array]:
     """Return `(row step, column step, unit normal)` from ImageOrientationPatient and PixelSpacing.
 
     Raises:
-        ValueError: not finite, not two perpendicular unit vectors, or a spacing that is not positive.
+        ValueError: If they are not finite or not two perpendicular unit vectors, or a spacing is not positive.
 
     Reference:
         DICOM PS3.3 section C.7.6.2.1.1.

@@ -24,14 +24,14 @@ def empty_volume(reference: Path, prediction: Path) -> Volume:
     they do not say where the CT ends, so no organ counts as cut off by its edge.
 
     Args:
-        reference: a mask as `read_mask` takes it.
-        prediction: another.
+        reference: A mask as `read_mask` takes it.
+        prediction: Another.
 
     Returns:
         The volume, canonical; its `hu` takes no memory.
 
     Raises:
-        DataError: one of the masks has no grid, as RTSTRUCT and PNG (code `NEEDS_CT`), or it cannot be read.
+        DataError: If one of the masks has no grid, as RTSTRUCT and PNG (code `NEEDS_CT`), or it cannot be read.
     """
     with lenient_pydicom():
         ours, theirs = (

@@ -19,9 +19,9 @@ class Mask:
 
     Args:
         labels: uint8 `(slices, rows, columns)`; 0 is background, `i + 1` is `organs[i]`.
-        organs: the organs' names, in the order of the rules. An organ may have no voxel; a note says so.
+        organs: The organs' names, in the order of the rules. An organ may have no voxel; a note says so.
         kind: `"nifti"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
-        notes: what was tolerated or looks odd.
+        notes: What was tolerated or looks odd.
     """
 
     labels: NDArray[np.uint8]
@@ -46,7 +46,7 @@ class Canvas:
 
     Args:
         shape: `(slices, rows, columns)`.
-        organs: names; organ `i` is painted as `i + 1`.
+        organs: Names; organ `i` is painted as `i + 1`.
     """
 
     def __init__(self, shape: tuple[int, int, int], organs: tuple[str, ...]) -> None:
@@ -58,8 +58,8 @@ class Canvas:
         """Mark one organ on one slice; the order of the calls does not matter.
 
         Args:
-            slice_number: which slice.
-            organ: position in `organs`, from 0.
+            slice_number: Which slice.
+            organ: Position in `organs`, from 0.
             marked: bool `(rows, columns)`.
         """
         plane, value = self.labels[slice_number], np.uint8(organ + 1)
@@ -87,7 +87,7 @@ def check_frame_of_reference(mask_uid: object, request: Request) -> tuple[Note, 
     """Refuse a mask whose FrameOfReferenceUID is another than the CT's; blanks on either side pass.
 
     Raises:
-        DataError: they differ and `frame-of-reference` is not allowed (code `FRAME_OF_REFERENCE`).
+        DataError: If they differ and `frame-of-reference` is not allowed (code `FRAME_OF_REFERENCE`).
     """
     ours, theirs = request.volume.identity.frame_of_reference_uid.strip(), str(mask_uid or "").strip()
     if not ours or not theirs or ours == theirs:

@@ -19,8 +19,8 @@ class Structure:
 
     Args:
         number: SegmentNumber, ROINumber, or the place in the folder.
-        name: what a person called it; never shown unless it is plain.
-        organ: what its code says it is, None where there is none or it is unknown.
+        name: What a person called it; never shown unless it is plain.
+        organ: What its code says it is, None where there is none or it is unknown.
     """
 
     number: int
@@ -33,8 +33,8 @@ class Selection:
     """Which structures make up which organ.
 
     Args:
-        organs: names, in the order of the rules; recognised ones in the order of the structures.
-        organ_of: position in `organs` by structure number; structures that nobody asked for are absent.
+        organs: Names, in the order of the rules; recognised ones in the order of the structures.
+        organ_of: Position in `organs` by structure number; structures that nobody asked for are absent.
     """
 
     organs: tuple[str, ...]
@@ -48,12 +48,12 @@ def select(structures: Sequence[Structure], rules: tuple[OrganRule, ...], *, wor
     takes what is recognised as that organ by code or name. Left and right kidney are both `kidney`.
 
     Args:
-        structures: all of them.
-        rules: may be empty.
-        word: what a structure is called in messages: `"segment"`, `"ROI"` or `"file"`.
+        structures: All of them.
+        rules: May be empty.
+        word: What a structure is called in messages: `"segment"`, `"ROI"` or `"file"`.
 
     Raises:
-        DataError: nothing was selected (`LABEL_NAME`, lists what there is), or a structure was claimed twice
+        DataError: If nothing was selected (`LABEL_NAME`, lists what there is), or a structure was claimed twice
             (`LABEL_RULE`).
     """
     wanted = {s.number: _claims(s, rules) for s in structures}

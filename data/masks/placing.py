@@ -25,16 +25,16 @@ def place(
 
     Args:
         labels: uint8 `(slices, rows, columns)` on `grid`.
-        grid: the mask's own grid, any orientation.
-        request: the CT and whether resampling is allowed.
-        sparse: whether a CT slice that the mask does not have is an empty slice (DICOM SEG) rather than a
+        grid: The mask's own grid, any orientation.
+        request: The CT and whether resampling is allowed.
+        sparse: Whether a CT slice that the mask does not have is an empty slice (DICOM SEG) rather than a
             sign that the mask belongs to another series.
 
     Returns:
         The labels, uint8 on the CT's grid, and what there is to remark.
 
     Raises:
-        DataError: the grids do not agree and resampling was not asked for, or the labels lie outside the CT
+        DataError: If the grids do not agree and resampling was not asked for, or the labels lie outside the CT
             (code `GEOMETRY`).
     """
     target = request.volume.grid

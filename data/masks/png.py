@@ -44,13 +44,13 @@ def load_png(paths: Sequence[Path], request: Request) -> LabelMap:
     """Read a PNG stack in the order that is stated or proved.
 
     Args:
-        paths: the files in natural name order.
-        request: the CT, and `png_order`: `"z-ascending"` or `"z-descending"` (the first file is the lowest or
+        paths: The files in natural name order.
+        request: The CT, and `png_order`: `"z-ascending"` or `"z-descending"` (the first file is the lowest or
             the highest slice), or `"file"` (the files correspond one to one to the CT's, both in natural name
             order), or None where the PNG files bear the names of the CT's.
 
     Raises:
-        DataError: order neither stated nor provable, or stated against the names (`PNG_ORDER`), other counts
+        DataError: If the order is neither stated nor provable, or stated against the names (`PNG_ORDER`), other counts
             (`PNG_COUNT`) or size (`GEOMETRY`) than the CT's, colours (`PNG_COLOUR`), or damaged
             (`MALFORMED`).
     """

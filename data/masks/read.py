@@ -38,9 +38,9 @@ class MaskSource:
     """One mask of a CT, as the user names it.
 
     Args:
-        path: file or folder.
-        rules: which of its values mean which organ; empty to recognise known names.
-        png_order: how a PNG stack is ordered, see `read_mask`.
+        path: File or folder.
+        rules: Which of its values mean which organ; empty to recognise known names.
+        png_order: How a PNG stack is ordered, see `read_mask`.
     """
 
     path: Path
@@ -83,20 +83,20 @@ def read_mask(
     a series or a stack in it.
 
     Args:
-        path: a file or a folder.
-        volume: the CT, canonical.
-        rules: which values, segments, ROIs or names mean which organ. Empty: known organs are recognised by
+        path: A file or a folder.
+        volume: The CT, canonical.
+        rules: Which values, segments, ROIs or names mean which organ. Empty: known organs are recognised by
             code or name, where there are codes or names.
-        resample: whether a mask on another grid is mapped by nearest position instead of refused.
+        resample: Whether a mask on another grid is mapped by nearest position instead of refused.
         png_order: `"z-ascending"`, `"z-descending"` or `"file"`; see `png.load_png`.
-        allow: relaxations by name; `"frame-of-reference"` is heeded, others are left to other readers.
+        allow: Relaxations by name; `"frame-of-reference"` is heeded, others are left to other readers.
 
     Returns:
         The organs on the CT's grid. An empty mask is returned with a loud note.
 
     Raises:
-        DataError: whatever is wrong, with a code; nothing else escapes for unreadable or hostile files.
-        ValueError: `png_order` is none of the three.
+        DataError: If anything is wrong, with a code; nothing else escapes for unreadable or hostile files.
+        ValueError: If `png_order` is none of the three.
 
     Example:
         ```python

@@ -42,12 +42,12 @@ def load_series(paths: Sequence[Path], request: Request) -> LabelMap:
     """Read single-frame DICOM images of one series, sorted by position along their normal.
 
     Args:
-        paths: the files, any order.
-        request: the CT, whose frame of reference is compared.
+        paths: The files, any order.
+        request: The CT, whose frame of reference is compared.
 
     Raises:
-        DataError: several series (`AMBIGUOUS`), slices of different size, orientation or spacing, two at one
-            position, or no position (`NO_GEOMETRY`), values that are no labels (`LABEL_VALUE`), too large
+        DataError: If there are several series (`AMBIGUOUS`), slices of different size, orientation or spacing, two at
+            one position, or no position (`NO_GEOMETRY`), values that are no labels (`LABEL_VALUE`), too large
             (`TOO_LARGE`), another frame of reference, or damaged (`MALFORMED`).
     """
     slices: list[_Slice] = []

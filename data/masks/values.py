@@ -28,7 +28,7 @@ def count_values(planes: Iterable[NDArray[Any]]) -> Counts:
         Voxels by value, in growing order of the values.
 
     Raises:
-        DataError: values that are negative, fractional, not finite, above `MAX_LABEL`, or more than
+        DataError: If there are values that are negative, fractional, not finite, above `MAX_LABEL`, or more than
             `MAX_DISTINCT` different ones (code `LABEL_VALUE`).
     """
     total = np.zeros(MAX_LABEL + 1, np.int64)
@@ -89,15 +89,16 @@ def value_table(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[NDArray[n
     and 255, 255 is taken as 1. A mask that is all 0 is taken as it is.
 
     Args:
-        counts: voxels by value.
-        rules: at least one; their values must be numbers.
+        counts: Voxels by value.
+        rules: At least one; their values must be numbers.
 
     Returns:
         uint8 table `(largest value + 1,)` from label value to organ number (from 1), and notes.
 
     Raises:
-        DataError: no rules (`LABEL_RULE`, with the values found), rules that are no numbers (`LABEL_RULE`),
-            values that no rule explains, or none of the named values present (`LABEL_VALUE`, with counts).
+        DataError: If there are no rules (`LABEL_RULE`, with the values found), rules that are no numbers
+            (`LABEL_RULE`), values that no rule explains, or none of the named values present (`LABEL_VALUE`, with
+            counts).
     """
     if not rules:
         raise _unnamed(counts)
@@ -179,8 +180,8 @@ def translate(
     """Turn label values into organ numbers, slice by slice.
 
     Args:
-        planes: the slices that were counted.
-        table: from `value_table`.
+        planes: The slices that were counted.
+        table: From `value_table`.
         shape: `(slices, rows, columns)`.
 
     Returns:

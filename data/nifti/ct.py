@@ -25,14 +25,14 @@ def read_nifti_ct(path: Path | str) -> Volume:
     Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
 
     Args:
-        path: a `.nii` or `.nii.gz` file.
+        path: A `.nii` or `.nii.gz` file.
 
     Returns:
         The volume; its digest is over int16 voxels, shape and affine (rounded to 1e-4 mm) in the canonical
         frame, so it is the same for any axis order and packing.
 
     Raises:
-        DataError: as `read_nifti`; also for values that are no Hounsfield units (`NOT_HU`) and for an
+        DataError: As `read_nifti`; also for values that are no Hounsfield units (`NOT_HU`) and for an
             in-plane grid that is not rectangular (`NO_GEOMETRY`).
     """
     path = Path(path)

@@ -39,12 +39,12 @@ class NiftiHeader:
     """What a NIfTI header says; it was checked, and no voxel was read yet.
 
     Args:
-        grid: where the voxels lie, LPS millimetres, in the file's axis order.
-        dtype: the type of the stored values.
-        offset: the byte at which the voxels begin.
-        slope: what a stored value is multiplied with; 1.0 where the header gives none.
-        intercept: what is added afterwards.
-        notes: what was tolerated.
+        grid: Where the voxels lie, LPS millimetres, in the file's axis order.
+        dtype: The type of the stored values.
+        offset: The byte at which the voxels begin.
+        slope: What a stored value is multiplied with; 1.0 where the header gives none.
+        intercept: What is added afterwards.
+        notes: What was tolerated.
     """
 
     grid: Grid
@@ -61,10 +61,10 @@ class NiftiImage:
 
     Args:
         stored: `(slices, rows, columns)` in the file's axis order and data type; read-only.
-        slope: what a stored value is multiplied with; 1.0 where the header gives none.
-        intercept: what is added afterwards.
-        grid: where the voxels lie, LPS millimetres, not yet canonical.
-        notes: what was tolerated.
+        slope: What a stored value is multiplied with; 1.0 where the header gives none.
+        intercept: What is added afterwards.
+        grid: Where the voxels lie, LPS millimetres, not yet canonical.
+        notes: What was tolerated.
     """
 
     stored: NDArray[Any]
@@ -92,7 +92,7 @@ def is_nifti(head: bytes) -> bool:
     """Say whether the first bytes are a NIfTI header, or gzip that unpacks to one.
 
     Args:
-        head: at least the first 540 bytes of the file, or all of it.
+        head: At least the first 540 bytes of the file, or all of it.
     """
     if head[:2] == b"\x1f\x8b":
         try:
@@ -106,13 +106,13 @@ def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = m
     """Read a `.nii` or `.nii.gz` file.
 
     Args:
-        path: the file.
-        max_voxels: a header that declares more is refused before any voxel is read.
-        max_ratio: a compressed file that would grow more than this is refused before that, unless it is
+        path: The file.
+        max_voxels: A header that declares more is refused before any voxel is read.
+        max_ratio: A compressed file that would grow more than this is refused before that, unless it is
             small.
 
     Raises:
-        DataError: not a regular file, no NIfTI, truncated or damaged (`MALFORMED`), too large (`TOO_LARGE`),
+        DataError: If it is not a regular file, no NIfTI, truncated or damaged (`MALFORMED`), too large (`TOO_LARGE`),
             not 3D numbers (`NOT_3D`, `NOT_NUMBERS`), or without usable geometry (`NO_GEOMETRY`).
     """
     with open_regular(path) as file, malformed("a NIfTI file", path):
@@ -132,7 +132,7 @@ def read_nifti_header(path: Path) -> NiftiHeader:
     """Read and check the header of a `.nii` or `.nii.gz` file; its voxels are not unpacked.
 
     Raises:
-        DataError: as `read_nifti`, except for what only the voxels show.
+        DataError: As `read_nifti`, except for what only the voxels show.
     """
     with open_regular(path) as file, malformed("a NIfTI file", path):
         return _read_header(_unpacked(file), path, MAX_VOXELS)[1]
@@ -142,7 +142,7 @@ def begins_as_nifti(path: Path) -> bool:
     """Say whether the content of a file begins with a NIfTI header, packed or not.
 
     Raises:
-        DataError: it is not a readable regular file.
+        DataError: If it is not a readable regular file.
     """
     with open_regular(path) as file:
         return is_nifti(file.read(_SNIFF_BYTES))

@@ -27,9 +27,9 @@ def lay_out(patient: Patient, size: int, rng: np.random.Generator) -> tuple[Scen
     """Lay out the voxels, bend the space and place the body in it; nothing is painted.
 
     Args:
-        patient: build, pose and scan range.
-        size: rows and columns.
-        rng: draws the random fields.
+        patient: Build, pose and scan range.
+        size: Rows and columns.
+        rng: Draws the random fields.
     """
     pixel_mm = patient.field_of_view / size
     flat = axis_of(patient.field_of_view, size)

@@ -16,12 +16,12 @@ class Body:
     """Signed distances that every organ needs, and the random fields that bend them.
 
     Args:
-        depth: to the skin, positive inside the body.
-        cavity: to the inside of the muscular wall.
-        below_diaphragm: positive under the diaphragm.
+        depth: To the skin, positive inside the body.
+        cavity: To the inside of the muscular wall.
+        below_diaphragm: Positive under the diaphragm.
         coarse: unit-variance field with detail of about 70 mm.
         fine: unit-variance field with detail of about 25 mm.
-        plane: such a field in two dimensions `(rows, columns)`, for surfaces that are height maps.
+        plane: Such a field in two dimensions `(rows, columns)`, for surfaces that are height maps.
     """
 
     depth: Array
@@ -36,11 +36,11 @@ def make_body(scene: Scene, patient: Patient, coarse: Array, fine: Array, plane:
     """Work out where skin, wall, cavity and diaphragm lie; nothing is painted.
 
     Args:
-        scene: the empty scene.
-        patient: build and pose.
-        coarse: field `(slices, rows, columns)`, detail of 70 mm.
-        fine: field `(slices, rows, columns)`, detail of 25 mm.
-        plane: field `(rows, columns)`, bends the diaphragm.
+        scene: The empty scene.
+        patient: Build and pose.
+        coarse: Field `(slices, rows, columns)`, detail of 70 mm.
+        fine: Field `(slices, rows, columns)`, detail of 25 mm.
+        plane: Field `(rows, columns)`, bends the diaphragm.
     """
     depth = _skin_distance(scene, patient, coarse)
     under_fat = depth - _fat_thickness(scene, patient)

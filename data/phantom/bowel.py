@@ -21,12 +21,12 @@ class Loop:
     """One loop or pouch: an irregular bag.
 
     Args:
-        centre: where.
-        size: mean radius, millimetres.
-        radii: along x, y and z.
-        lean: shift of x and y per millimetre of height.
-        content: one of `CONTENTS`.
-        level: fluid level, y in millimetres.
+        centre: Where.
+        size: Mean radius, millimetres.
+        radii: Along x, y and z.
+        lean: Shift of x and y per millimetre of height.
+        content: One of `CONTENTS`.
+        level: Fluid level, y in millimetres.
         tone: 0 to 1, how bright the content is among its kind.
     """
 
@@ -43,11 +43,11 @@ def paint_bowel(scene: Scene, patient: Patient, body: Body, free: Array, rng: np
     """Paint mesenteric vessels, loops of small bowel and the colon's frame.
 
     Args:
-        scene: what to paint into.
-        patient: build.
-        body: cavity and fields.
-        free: signed distance, positive where no other organ lies.
-        rng: draws places, sizes and contents.
+        scene: What to paint into.
+        patient: Build.
+        body: Cavity and fields.
+        free: Signed distance, positive where no other organ lies.
+        rng: Draws places, sizes and contents.
     """
     _paint_mesentery(scene, patient, free, rng)
     small_bowel = SMALL_BOWEL_CONTRAST if rng.random() < 0.35 else SMALL_BOWEL

@@ -38,8 +38,8 @@ class PhantomCase:
         labels: uint8, same shape; values as in `LABELS`, 0 elsewhere.
         spacing_mm: `(slice, row, column)`.
         origin_mm: `(x, y, z)` of the centre of voxel `[0, 0, 0]`, LPS.
-        kinds: hard kinds; () for an easy case.
-        phase: contrast phase, `"none"`, `"portal"` or `"arterial"`.
+        kinds: Hard kinds; () for an easy case.
+        phase: Contrast phase, `"none"`, `"portal"` or `"arterial"`.
     """
 
     hu: NDArray[np.int16]
@@ -63,15 +63,15 @@ def make_case(seed: int | Sequence[int], size: int = 128, hard: Sequence[str] | 
     The same seed gives the same patient at every size; noise alone differs.
 
     Args:
-        seed: a number, or several such as `(seed, case)`.
-        size: rows and columns, at least 16.
-        hard: kinds from `HARD_KINDS` that make the case hard; None or empty for an easy case.
+        seed: A number, or several such as `(seed, case)`.
+        size: Rows and columns, at least 16.
+        hard: Kinds from `HARD_KINDS` that make the case hard; None or empty for an easy case.
 
     Returns:
         The case: 25 to 60 slices, each organ in one piece.
 
     Raises:
-        ValueError: `size` is too small or a kind is unknown.
+        ValueError: If `size` is too small or a kind is unknown.
 
     Example:
         >>> case = make_case(seed=(0, 7), size=64, hard=("lesions",))

@@ -33,8 +33,8 @@ class PlannedCase:
     """What a case will be, before it is made.
 
     Args:
-        identity: names and UIDs.
-        kinds: hard kinds; () for an easy case.
+        identity: Names and UIDs.
+        kinds: Hard kinds; () for an easy case.
         mask_format: `"seg"`, `"rtstruct"` or `"nifti"`.
     """
 
@@ -63,7 +63,7 @@ def plan_cases(
     `round(rtstruct_share * cases)` masks are RTSTRUCT, `round(nifti_share * cases)` NIfTI, the others SEG.
 
     Raises:
-        ValueError: a count or share is out of range.
+        ValueError: If a count or share is out of range.
     """
     _check(
         cases, seed, {"hard_share": hard_share, "rtstruct_share": rtstruct_share, "nifti_share": nifti_share}
@@ -115,21 +115,21 @@ def write_phantom(
     same arguments give the same bytes.
 
     Args:
-        out: a new or empty folder, or one that an earlier call with the same arguments left unfinished.
-        cases: how many.
-        size: rows and columns.
+        out: A new or empty folder, or one that an earlier call with the same arguments left unfinished.
+        cases: How many.
+        size: Rows and columns.
         seed: 0 or more; case n is `make_case((seed, n), size, kinds)`.
-        hard_share: share of hard cases, 0 to 1.
-        rtstruct_share: share of masks written as RTSTRUCT.
-        nifti_share: share of masks written as NIfTI; the rest is DICOM SEG.
-        progress: called with 1 after each case, also for one that was there already.
+        hard_share: Share of hard cases, 0 to 1.
+        rtstruct_share: Share of masks written as RTSTRUCT.
+        nifti_share: Share of masks written as NIfTI; the rest is DICOM SEG.
+        progress: Called with 1 after each case, also for one that was there already.
 
     Returns:
         What each case is.
 
     Raises:
-        ValueError: an argument is out of range.
-        DataError: `out` holds something else (code `PHANTOM_FOLDER`).
+        ValueError: If an argument is out of range.
+        DataError: If `out` holds something else (code `PHANTOM_FOLDER`).
     """
     shares = {"hard_share": hard_share, "rtstruct_share": rtstruct_share, "nifti_share": nifti_share}
     plan = plan_cases(cases, size, seed, **shares)

@@ -17,9 +17,9 @@ class CaseIdentity:
     """Who a synthetic case is.
 
     Args:
-        seed: seed of the whole phantom.
-        number: the case's number in it.
-        size: rows and columns; another size is another study.
+        seed: Seed of the whole phantom.
+        number: The case's number in it.
+        size: Rows and columns; another size is another study.
     """
 
     seed: int

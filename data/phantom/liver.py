@@ -29,10 +29,10 @@ class Build:
     """How one liver deviates from the mean.
 
     Args:
-        reach: where the left lobe ends, in half widths from the midline.
-        left_depth: how far down the left lobe hangs, as a share of the liver's height.
-        nodular: millimetres of surface roughness.
-        gallbladder: radii in millimetres, or None where it was removed.
+        reach: Where the left lobe ends, in half widths from the midline.
+        left_depth: How far down the left lobe hangs, as a share of the liver's height.
+        nodular: Millimetres of surface roughness.
+        gallbladder: Radii in millimetres, or None where it was removed.
     """
 
     reach: float
@@ -62,10 +62,10 @@ def liver_shape(scene: Scene, patient: Patient, body: Body, build: Build) -> Arr
     """Signed distance to the liver: under the diaphragm, inside the wall, above its visceral surface.
 
     Args:
-        scene: where to work it out.
-        patient: build and pose.
-        body: cavity and diaphragm.
-        build: this liver's shape.
+        scene: Where to work it out.
+        patient: Build and pose.
+        body: Cavity and diaphragm.
+        build: This liver's shape.
     """
     visceral = _visceral_height(scene, patient, build) + 9 * body.plane
     steepness = np.hypot(*np.gradient(visceral, scene.pixel_mm))

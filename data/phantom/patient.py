@@ -36,24 +36,24 @@ class Patient:
     """One patient and one scan; lengths in millimetres.
 
     Args:
-        kinds: hard kinds, () for an easy case.
-        phase: one of `PHASES`.
-        tissue: mean Hounsfield units.
-        half_width: of the body, skin to midline.
-        half_depth: of the body, front to back.
-        fat: thickness of the subcutaneous fat.
-        muscle: thickness of the lateral abdominal wall.
+        kinds: Hard kinds, () for an easy case.
+        phase: One of `PHASES`.
+        tissue: Mean Hounsfield units.
+        half_width: Of the body, skin to midline.
+        half_depth: Of the body, front to back.
+        fat: Thickness of the subcutaneous fat.
+        muscle: Thickness of the lateral abdominal wall.
         visceral: 0 (lean) to 1: how much fat lies between the organs.
-        liver_height: from the dome to the lowest tip of the liver.
-        trunk_height: the same for a usual liver; what places the other organs.
-        spine_y: centre of the vertebral bodies.
-        spine_radius: of the vertebral bodies.
-        roll: how far the patient is turned about the long axis, radians.
+        liver_height: From the dome to the lowest tip of the liver.
+        trunk_height: The same for a usual liver; what places the other organs.
+        spine_y: Centre of the vertebral bodies.
+        spine_radius: Of the vertebral bodies.
+        roll: How far the patient is turned about the long axis, radians.
         offset: `(x, y)` of the patient in the field of view.
-        field_of_view: side of the square image.
-        bottom: lowest height scanned (z = 0 is the dome).
-        top: highest height scanned.
-        slice_step: distance of the slices.
+        field_of_view: Side of the square image.
+        bottom: Lowest height scanned (z = 0 is the dome).
+        top: Highest height scanned.
+        slice_step: Distance of the slices.
     """
 
     kinds: tuple[str, ...]

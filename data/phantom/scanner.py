@@ -19,11 +19,11 @@ def acquire(
     """Turn a painted scene into what a scanner would give.
 
     Args:
-        scene: the painted scene; its `hu` is used up.
-        depth_mm: signed distance to the skin.
-        patient: who was scanned.
-        anatomy: draws what belongs to the scan (dose, where metal lies), alike at every size.
-        noise: draws the noise, which depends on the sampling.
+        scene: The painted scene; its `hu` is used up.
+        depth_mm: Signed distance to the skin.
+        patient: Who was scanned.
+        anatomy: Draws what belongs to the scan (dose, where metal lies), alike at every size.
+        noise: Draws the noise, which depends on the sampling.
 
     Returns:
         float32 `(slices, rows, columns)` Hounsfield units.
@@ -73,10 +73,10 @@ class Metal:
 
     Args:
         centre: `(x, y, z)`.
-        height: how far along z its rays are seen, millimetres.
+        height: How far along z its rays are seen, millimetres.
         strength: Hounsfield units beside it.
-        weights: one for each of `RAYS`.
-        angles: likewise, radians.
+        weights: One for each of `RAYS`.
+        angles: Likewise, radians.
     """
 
     centre: Point

@@ -49,12 +49,12 @@ class Scene:
         y_mm: float32 `(rows,)`, in the scanner.
         x_mm: float32 `(columns,)`, in the scanner.
         x: float32 `(slices, rows, columns)`, where a voxel lies in the patient (turned and bent).
-        y: likewise, to the back.
-        z: likewise, to the head; 0 is the top of the right dome of the diaphragm.
+        y: Likewise, to the back.
+        z: Likewise, to the head; 0 is the top of the right dome of the diaphragm.
         hu: float32 `(slices, rows, columns)`, painted in place.
         labels: uint8 `(slices, rows, columns)`, painted in place.
-        pixel_mm: the width of the soft edge.
-        pose: how the patient lies.
+        pixel_mm: The width of the soft edge.
+        pose: How the patient lies.
     """
 
     z_mm: Array
@@ -100,9 +100,9 @@ class Scene:
         """Blend a tissue into the scene.
 
         Args:
-            inside_mm: signed distance.
+            inside_mm: Signed distance.
             hu: Hounsfield units, one value or one a voxel.
-            label: what voxels inside become; 0 clears them, None leaves the labels as they are.
+            label: What voxels inside become; 0 clears them, None leaves the labels as they are.
             opacity: 0 to 1.
         """
         share = self.soft(inside_mm) * opacity
@@ -156,10 +156,10 @@ def smooth_field(
     The knots depend on `bounds_mm` alone, so that one seed gives one field at every sampling.
 
     Args:
-        rng: what draws the knots.
-        axes_mm: sample positions along each axis.
-        bounds_mm: the interval that each axis lies in.
-        knot_mm: distance of the knots; the field has no finer detail.
+        rng: What draws the knots.
+        axes_mm: Sample positions along each axis.
+        bounds_mm: The interval that each axis lies in.
+        knot_mm: Distance of the knots; the field has no finer detail.
 
     Returns:
         float32, one axis for each of `axes_mm`.

@@ -22,8 +22,8 @@ class Catalogue:
     """What an index file says.
 
     Args:
-        entries: the last good line of each case that was not withdrawn afterwards, by key.
-        content: the file's bytes.
+        entries: The last good line of each case that was not withdrawn afterwards, by key.
+        content: The file's bytes.
     """
 
     entries: dict[str, Entry] = field(default_factory=dict)
@@ -40,7 +40,7 @@ def read_catalogue(path: Path) -> Catalogue:
     """Read an index; a missing file gives an empty one.
 
     Raises:
-        DataError: it is there and cannot be read (code `DAMAGED`).
+        DataError: If it is there and cannot be read (code `DAMAGED`).
     """
     try:
         content = read_file(path)
@@ -99,7 +99,7 @@ def write_catalogue(path: Path, entries: Iterable[Entry]) -> None:
     """Put a new index in place of the old.
 
     Raises:
-        DataError: the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`).
+        DataError: If the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`).
     """
     replace_file(path, b"".join(dump_entry(entry) for entry in entries))
 
@@ -108,7 +108,7 @@ def append_line(path: Path, line: bytes) -> None:
     """Append a line durably, or leave the index as it was.
 
     Raises:
-        DataError: the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`).
+        DataError: If the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`).
     """
     try:
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)

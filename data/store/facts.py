@@ -22,27 +22,27 @@ class CaseFacts:
     """One case of a store.
 
     Args:
-        key: the case's name: a keyed hash of its series.
-        patient: keyed hash of its patient; equal for all cases that must stay on one side of a split.
-        patient_spelling: keyed hash of the patient's identifier as written, to tell spellings apart.
-        slices: number of slices.
-        rows: pixels along y.
-        columns: pixels along x.
-        spacing_mm: between slices (None for a single one), rows and columns.
-        organs: the organs that are annotated; label value i + 1 in the mask is `organs[i]`.
-        positive_slices: per organ, the slices with at least one pixel of it; counted by `build_case`, as are the
+        key: The case's name: a keyed hash of its series.
+        patient: Keyed hash of its patient; equal for all cases that must stay on one side of a split.
+        patient_spelling: Keyed hash of the patient's identifier as written, to tell spellings apart.
+        slices: Number of slices.
+        rows: Pixels along y.
+        columns: Pixels along x.
+        spacing_mm: Between slices (None for a single one), rows and columns.
+        organs: The organs that are annotated; label value i + 1 in the mask is `organs[i]`.
+        positive_slices: Per organ, the slices with at least one pixel of it; counted by `build_case`, as are the
             digests and the checksum below.
-        organ_hu: per organ, lower quartile, median and upper quartile in HU; empty for an organ without pixels.
-        hu_percentiles: the 0.5, 50 and 99.5 percentile of all voxels.
+        organ_hu: Per organ, lower quartile, median and upper quartile in HU; empty for an organ without pixels.
+        hu_percentiles: The 0.5, 50 and 99.5 percentile of all voxels.
         source_kind: "dicom" or "nifti".
-        mask_kind: the kind of file the mask came from.
-        tags: technical facts by DICOM keyword.
-        notes: remarks that were made at ingest.
+        mask_kind: The kind of file the mask came from.
+        tags: Technical facts by DICOM keyword.
+        notes: Remarks that were made at ingest.
         source_digest: SHA-256 of the source files' pixels and geometry and of the options that shaped the case.
-        reader_version: version of kerasbalance that read it.
-        crop: pixels that `--crop` left of each side, None where nothing was cut.
-        resize: pixels that `--resize` made of each side, None where nothing was resampled.
-        has_uids: whether the original UIDs are stored (`--keep-uids`).
+        reader_version: Version of kerasbalance that read it.
+        crop: Pixels that `--crop` left of each side, None where nothing was cut.
+        resize: Pixels that `--resize` made of each side, None where nothing was resampled.
+        has_uids: Whether the original UIDs are stored (`--keep-uids`).
         image_digest: SHA-256 of spacing and checksums of the stored images: equal images, equal digest.
         label_digest: SHA-256 of organs and checksums of the stored masks.
         tables_crc32: CRC-32 of the per-slice tables (checksums, depths, positive pixels).
@@ -83,11 +83,11 @@ class Entry:
     """A line of the index: a case and the file that holds it.
 
     Args:
-        facts: the case.
-        size: bytes of the file.
-        sha256: of the whole file, hex.
-        image_range: first and past-the-last byte of the image chunks; equal where they do not lie together.
-        metadata_sha256: of the bytes outside `image_range`, hex.
+        facts: The case.
+        size: Bytes of the file.
+        sha256: Of the whole file, hex.
+        image_range: First and past-the-last byte of the image chunks; equal where they do not lie together.
+        metadata_sha256: Of the bytes outside `image_range`, hex.
     """
 
     facts: CaseFacts
@@ -111,7 +111,7 @@ def load_facts(text: str) -> CaseFacts:
     """Read what `dump_facts` wrote.
 
     Raises:
-        ValueError, TypeError, KeyError: the text is not of that form.
+        ValueError, TypeError, KeyError: If the text is not of that form.
     """
     return facts_from(json.loads(text))
 
@@ -120,7 +120,7 @@ def facts_from(fields: dict[str, Any]) -> CaseFacts:
     """Return the facts from what JSON gives.
 
     Raises:
-        ValueError, TypeError, KeyError: a field is missing, unknown or of another form.
+        ValueError, TypeError, KeyError: If a field is missing, unknown or of another form.
     """
     fields = dict(fields)
     for name in ("spacing_mm", "organs", "positive_slices", "hu_percentiles"):

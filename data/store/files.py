@@ -19,7 +19,7 @@ def check_space(folder: Path, size: int) -> None:
     """Refuse to begin writing what does not fit.
 
     Raises:
-        DataError: fewer than `size` bytes (and a small reserve) are free (code `DISK_FULL`).
+        DataError: If fewer than `size` bytes (and a small reserve) are free (code `DISK_FULL`).
     """
     state = os.statvfs(folder)
     free = state.f_bavail * state.f_frsize
@@ -46,12 +46,12 @@ def write_aside(folder: Path, content: bytes | memoryview, *, reserve: bool = Tr
     """Write a new file under a temporary name in `folder` and sync it; return its path.
 
     Args:
-        folder: where to.
-        content: all of it.
-        reserve: leave `RESERVE_BYTES` free.
+        folder: Where to.
+        content: All of it.
+        reserve: Leave `RESERVE_BYTES` free.
 
     Raises:
-        DataError: the disk is full, or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); nothing is left
+        DataError: If the disk is full, or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); nothing is left
             behind.
     """
     path = folder / f"{uuid.uuid4().hex}.tmp"
@@ -68,7 +68,7 @@ def read_file(path: Path) -> bytes:
     """Return a file's content; a pipe in its place does not block.
 
     Raises:
-        OSError: it cannot be read or is no regular file.
+        OSError: If it cannot be read or is no regular file.
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     with os.fdopen(descriptor, "rb") as file:
@@ -81,7 +81,7 @@ def replace_file(path: Path, content: bytes) -> None:
     """Put a whole new content in place of a file, atomically and durably; small files only.
 
     Raises:
-        DataError: as `write_aside`; the file is as it was, and no other is left.
+        DataError: As `write_aside`; the file is as it was, and no other is left.
     """
     aside = write_aside(path.parent, content, reserve=False)
     try:

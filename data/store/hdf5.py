@@ -40,7 +40,7 @@ def open_case(source: io.BytesIO | mmap.mmap) -> Iterator[h5py.File]:
     Bytes, not a path: what HDF5 parses is then exactly what was hashed.
 
     Raises:
-        DataError: links out of the file, foreign storage or absurd sizes (code `UNSAFE`).
+        DataError: If there are links out of the file, foreign storage or absurd sizes (code `UNSAFE`).
         OSError, RuntimeError: HDF5 cannot read it.
     """
     size = source.seek(0, io.SEEK_END) if isinstance(source, io.BytesIO) else len(source)
@@ -89,7 +89,7 @@ def chunk_table(dataset: h5py.Dataset, *, gzipped: bool = False) -> NDArray[np.i
 
     Args:
         dataset: three-dimensional, its sizes checked.
-        gzipped: whether the chunks must be gzip streams; otherwise they must be plain.
+        gzipped: Whether the chunks must be gzip streams; otherwise they must be plain.
     """
     slices, rows, columns = dataset.shape
     filters = dataset.id.get_create_plist().get_nfilters()
@@ -114,7 +114,7 @@ def unpack(packed: memoryview, size: int) -> bytes:
     """Inflate one chunk of a mask.
 
     Raises:
-        ValueError: it is no whole deflate stream of `size` bytes.
+        ValueError: If it is no whole deflate stream of `size` bytes.
     """
     inflating = zlib_ng.decompressobj()
     try:

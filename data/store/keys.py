@@ -36,7 +36,7 @@ class Pseudonyms:
 
     Args:
         secret: `SECRET_BYTES` random bytes.
-        folder: where the secret file lies; the links are kept beside it.
+        folder: Where the secret file lies; the links are kept beside it.
     """
 
     secret: bytes = field(repr=False)
@@ -47,7 +47,7 @@ class Pseudonyms:
         """Read the secret file, or make it where there is none.
 
         Raises:
-            DataError: it cannot be read or made, or does not hold `SECRET_BYTES` bytes (code `KEY_FILE`).
+            DataError: If it cannot be read or made, or does not hold `SECRET_BYTES` bytes (code `KEY_FILE`).
         """
         path = default_key_file() if path is None else path
         try:

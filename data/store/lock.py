@@ -16,7 +16,7 @@ def store_lock(path: Path) -> Iterator[None]:
     """Hold the lock of the store at `path` inside the block.
 
     Raises:
-        DataError: another process holds it, or the folder cannot be written or locked (codes `LOCKED`,
+        DataError: If another process holds it, or the folder cannot be written or locked (codes `LOCKED`,
             `UNWRITABLE`).
     """
     try:

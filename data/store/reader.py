@@ -31,11 +31,11 @@ class CaseReader:
     """Reads slices of one case; made and kept by `SliceStore`, one per process.
 
     Args:
-        path: the case's file.
-        entry: its line of the index.
+        path: The case's file.
+        entry: Its line of the index.
 
     Raises:
-        DataError: the file is not the one that the index describes (codes `DAMAGED`, `UNSAFE`).
+        DataError: If the file is not the one that the index describes (codes `DAMAGED`, `UNSAFE`).
     """
 
     def __init__(self, path: Path, entry: Entry) -> None:
@@ -106,7 +106,7 @@ class CaseReader:
         """Return one slice's HU, `(rows, columns)`, read-only; checked when it is read for the first time.
 
         Raises:
-            DataError: its checksum is wrong (code `DAMAGED`).
+            DataError: If its checksum is wrong (code `DAMAGED`).
         """
         plane = self._image(number)
         if not self._checked[number]:
@@ -125,7 +125,7 @@ class CaseReader:
         """Return one slice's labels, `(rows, columns)`, read-only.
 
         Raises:
-            DataError: it cannot be read (code `DAMAGED`).
+            DataError: If it cannot be read (code `DAMAGED`).
         """
         if self._masks is None:
             return self._through_hdf5("mask", number)
@@ -151,8 +151,8 @@ class Readers:
     Safe for threads. It may be pickled or forked: readers do not travel, each process makes its own.
 
     Args:
-        folder: where the cases' files lie.
-        entries: the cases, by case number.
+        folder: Where the cases' files lie.
+        entries: The cases, by case number.
     """
 
     def __init__(self, folder: Path, entries: Sequence[Entry]) -> None:

@@ -13,7 +13,7 @@ class Rejection:
     """An input that was refused.
 
     Args:
-        key: keyed hash of the source.
+        key: Keyed hash of the source.
         code: `DataError.code`.
         message: `DataError.message()`, free of paths and identifiers.
     """
@@ -42,7 +42,7 @@ def record_rejections(store: Store, refused: Mapping[str, Rejection], taken: set
     """Keep the latest refusal of each source and forget those that were taken since.
 
     Raises:
-        DataError: the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); the log is as it was.
+        DataError: If the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); the log is as it was.
     """
     before = read_rejections(store)
     after = {r.key: r for r in before if r.key not in taken} | dict(refused)

@@ -49,7 +49,7 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
         Its index entry, whose facts are complete, and the bytes of the file; the same case gives the same bytes.
 
     Raises:
-        DataError: what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
+        DataError: If what was read back differs (code `DAMAGED`); this means broken memory or a broken library.
     """
     image, mask = np.ascontiguousarray(arrays.image, "<i2"), np.ascontiguousarray(arrays.mask, "u1")
     crc = np.array([[zlib_ng.crc32(i), zlib_ng.crc32(m)] for i, m in zip(image, mask, strict=True)], "<u4")
@@ -133,7 +133,7 @@ def check_case(content: memoryview | bytes) -> Entry:
     """Check a case's file from its own seal and checksums alone and return its index entry.
 
     Raises:
-        DataError: it is not a case or some byte of it is wrong (codes `DAMAGED`, `UNSAFE`).
+        DataError: If it is not a case or some byte of it is wrong (codes `DAMAGED`, `UNSAFE`).
     """
     view = memoryview(content)
     whole = _check_seal(view)

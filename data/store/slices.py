@@ -22,11 +22,11 @@ class SliceStore:
     that are added later are not seen. The object may be pickled and used in several processes and threads.
 
     Args:
-        path: the store's folder.
-        keys: the cases to open, by key; all by default. Nothing else in the store then matters.
+        path: The store's folder.
+        keys: The cases to open, by key; all by default. Nothing else in the store then matters.
 
     Raises:
-        DataError: there is no store, or a case is damaged or missing (codes `NO_STORE`, `DAMAGED`).
+        DataError: If there is no store, or a case is damaged or missing (codes `NO_STORE`, `DAMAGED`).
 
     Example:
         >>> store = SliceStore("store")                                  # doctest: +SKIP
@@ -74,8 +74,8 @@ class SliceStore:
         """Return the case number of each slice ref, int64, same shape.
 
         Raises:
-            IndexError: a ref is not a row of the slice table.
-            TypeError: the refs are not integers.
+            IndexError: If a ref is not a row of the slice table.
+            TypeError: If the refs are not integers.
         """
         refs = self.check_refs(refs)
         return np.searchsorted(self._first, refs, side="right") - 1
@@ -84,8 +84,8 @@ class SliceStore:
         """Return slice refs as int64, same shape.
 
         Raises:
-            IndexError: a ref is not a row of the slice table.
-            TypeError: the refs are not integers.
+            IndexError: If a ref is not a row of the slice table.
+            TypeError: If the refs are not integers.
         """
         array = np.asarray(refs)
         if array.size == 0:
@@ -103,14 +103,14 @@ class SliceStore:
         """Return the slice refs of the cases in which all of `organs` are annotated.
 
         Args:
-            organs: one organ or several.
-            cases: case numbers to look at; all by default.
+            organs: One organ or several.
+            cases: Case numbers to look at; all by default.
 
         Returns:
             int64, ascending within a case; empty if no case fits.
 
         Raises:
-            DataError: no case annotates one of the organs (code `NO_ORGAN`).
+            DataError: If no case annotates one of the organs (code `NO_ORGAN`).
         """
         wanted = self._check_organs(organs)
         numbers = range(len(self._entries)) if cases is None else cases
@@ -133,7 +133,7 @@ class SliceStore:
         """Return what `IndexedDataset` reads from: images and the labels of the given organs.
 
         Raises:
-            DataError: no case annotates one of the organs, or the slices of the cases that annotate them all
+            DataError: If no case annotates one of the organs, or the slices of the cases that annotate them all
                 differ in size (codes `NO_ORGAN`, `SIZES`).
         """
         return StoreSource(self, self._check_organs(organs))
@@ -155,7 +155,7 @@ class SliceStore:
         """Return the place of an organ among those of a case.
 
         Raises:
-            DataError: the case does not annotate it (code `NO_ORGAN`).
+            DataError: If the case does not annotate it (code `NO_ORGAN`).
         """
         organs = self.cases[number].organs
         if organ not in organs:
@@ -167,7 +167,7 @@ class SliceStore:
         """Return this process's reader of a case, by case number.
 
         Raises:
-            DataError: the case's file is damaged.
+            DataError: If the case's file is damaged.
         """
         return self._readers.get(number)
 
@@ -176,8 +176,8 @@ class StoreSource:
     """Images and labels by slice ref; `SliceStore.source` makes it.
 
     Args:
-        store: the store.
-        organs: the organs, in the order of their label values 1, 2, ...
+        store: The store.
+        organs: The organs, in the order of their label values 1, 2, ...
     """
 
     def __init__(self, store: SliceStore, organs: tuple[str, ...]) -> None:
@@ -200,17 +200,17 @@ class StoreSource:
         """Read slices into fresh arrays, which are the caller's to keep.
 
         Args:
-            refs: slice refs, `(n,)`; repeats are allowed.
-            flips: per slice 0 none, 1 left-right, 2 front-back, 3 both; none by default.
+            refs: Slice refs, `(n,)`; repeats are allowed.
+            flips: Per slice 0 none, 1 left-right, 2 front-back, 3 both; none by default.
 
         Returns:
             HU, int16 `(n, rows, columns, 1)`, and labels, uint8 of the same shape: 0 background, i + 1 for
             `organs[i]`. No refs give arrays of length 0.
 
         Raises:
-            DataError: a slice is damaged or lies in a case without one of the organs.
-            IndexError: a ref is not a row of the slice table.
-            TypeError, ValueError: refs or flips are not integers, or not one list of one length.
+            DataError: If a slice is damaged or lies in a case without one of the organs.
+            IndexError: If a ref is not a row of the slice table.
+            TypeError, ValueError: If refs or flips are not integers, or not one list of one length.
         """
         refs = self.store.check_refs(refs)
         codes = _check_flips(flips, refs)

@@ -28,10 +28,10 @@ class Store:
     """A store on disk: what is in it. `writer.open_writer` gives the right to add to it.
 
     Args:
-        path: the store's folder; it must exist (see `create`).
+        path: The store's folder; it must exist (see `create`).
 
     Raises:
-        DataError: there is no store, it was made by a newer kerasbalance, or its description is damaged (codes
+        DataError: If there is no store, it was made by a newer kerasbalance, or its description is damaged (codes
             `NO_STORE`, `FORMAT`, `DAMAGED`).
     """
 
@@ -47,7 +47,7 @@ class Store:
         """Open the store at `path`, or make an empty one where nothing is.
 
         Raises:
-            DataError: the folder holds something else, cannot be written, or the store was made with another
+            DataError: If the folder holds something else, cannot be written, or the store was made with another
                 secret (codes `NO_STORE`, `UNWRITABLE`, `KEY_DIFFERS`).
         """
         path = Path(path)
@@ -66,7 +66,7 @@ class Store:
         """Refuse a secret other than the one that the store's keys were made with.
 
         Raises:
-            DataError: the fingerprints differ (code `KEY_DIFFERS`).
+            DataError: If the fingerprints differ (code `KEY_DIFFERS`).
         """
         if self.manifest["key_fingerprint"] != pseudonyms.fingerprint:
             raise DataError("KEY_DIFFERS", "another key file than the store was made with",
@@ -79,7 +79,7 @@ class Store:
         The index is a cache: a case that lies in `cases/` without a good line is read from its own file.
 
         Raises:
-            DataError: a case is missing, has another size, or cannot be read (code `DAMAGED`).
+            DataError: If a case is missing, has another size, or cannot be read (code `DAMAGED`).
         """
         found, faults = self.survey()
         if keys is not None:
@@ -146,7 +146,7 @@ class Store:
         """Return a case's entry from its own file, which is read whole.
 
         Raises:
-            DataError: the file is not that case, unharmed (codes `DAMAGED`, `UNSAFE`).
+            DataError: If the file is not that case, unharmed (codes `DAMAGED`, `UNSAFE`).
         """
         where = f"case {key[:8]}"
         try:
@@ -161,7 +161,7 @@ class Store:
         """Return the bytes of a case's file.
 
         Raises:
-            DataError: it cannot be read (code `DAMAGED`).
+            DataError: If it cannot be read (code `DAMAGED`).
         """
         try:
             return read_file(self.cases_folder / f"{key}.h5")

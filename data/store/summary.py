@@ -14,11 +14,11 @@ class StoredOrgan:
     """One organ over the cases that annotate it.
 
     Args:
-        organ: its name.
-        cases: cases that annotate it.
-        slices: their slices.
-        positive_slices: those with at least one pixel of it.
-        hu_median: smallest, median and largest of the cases' median HU; empty where no case has a pixel.
+        organ: Its name.
+        cases: Cases that annotate it.
+        slices: Their slices.
+        positive_slices: Those with at least one pixel of it.
+        hu_median: Smallest, median and largest of the cases' median HU; empty where no case has a pixel.
     """
 
     organ: str
@@ -38,15 +38,15 @@ class StoreSummary:
     """A store in figures; see `summarise`.
 
     Args:
-        cases: number of cases.
-        patients: number of patients.
-        slices: number of slices.
-        sizes: cases by "rows x columns".
-        slice_spacing_mm: smallest, median and largest distance of slices; empty without cases.
-        pixel_spacing_mm: the same of rows; empty without cases.
-        hu_percentiles: medians over the cases of the 0.5, 50 and 99.5 percentile; empty without cases.
-        organs: the organs, by name.
-        warnings: what a user should read: pairs of a case's key (first eight digits) and a sentence.
+        cases: Number of cases.
+        patients: Number of patients.
+        slices: Number of slices.
+        sizes: Cases by "rows x columns".
+        slice_spacing_mm: Smallest, median and largest distance of slices; empty without cases.
+        pixel_spacing_mm: The same of rows; empty without cases.
+        hu_percentiles: Medians over the cases of the 0.5, 50 and 99.5 percentile; empty without cases.
+        organs: The organs, by name.
+        warnings: What a user should read: pairs of a case's key (first eight digits) and a sentence.
     """
 
     cases: int

@@ -14,8 +14,8 @@ class Verification:
     """What `verify_store` found.
 
     Args:
-        sound: keys of the cases whose every byte is as it was written.
-        faults: by key, what is wrong with the others.
+        sound: Keys of the cases whose every byte is as it was written.
+        faults: By key, what is wrong with the others.
     """
 
     sound: tuple[str, ...]
@@ -26,8 +26,8 @@ def verify_store(store: Store, progress: Callable[[str], None] = lambda key: Non
     """Hash every case's file and compare; also read each through HDF5 by its own checksums.
 
     Args:
-        store: the store; it is only read.
-        progress: called with each key when its case has been looked at.
+        store: The store; it is only read.
+        progress: Called with each key when its case has been looked at.
 
     Returns:
         The sound cases and the faults; an empty store has neither.
@@ -48,7 +48,7 @@ def check_stored(store: Store, entry: Entry) -> None:
     """Check one case's file against its index entry.
 
     Raises:
-        DataError: it is missing, cannot be read, or a byte differs (code `DAMAGED`).
+        DataError: If it is missing, cannot be read, or a byte differs (code `DAMAGED`).
     """
     key = entry.facts.key
     if store.read_entry(key) != entry:

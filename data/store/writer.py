@@ -25,7 +25,7 @@ class Writer:
     """The one process that may change a store; made by `open_writer`.
 
     Args:
-        store: the store, locked.
+        store: The store, locked.
     """
 
     def __init__(self, store: Store) -> None:
@@ -97,7 +97,7 @@ class Writer:
         """Put a case that was written aside in its place; when this returns, the case is stored for good.
 
         Raises:
-            DataError: the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); what was stored
+            DataError: If the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); what was stored
                 before stays, only a case that was to be replaced may be the old or the new one.
         """
         key = entry.facts.key
@@ -114,7 +114,7 @@ class Writer:
         """Remove a damaged case whose content is stored under another key.
 
         Raises:
-            DataError: as `commit`.
+            DataError: As `commit`.
         """
         self._withdraw(key)
         try:

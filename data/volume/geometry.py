@@ -93,7 +93,7 @@ class Grid:
         A single slice gets a slice step of 1 mm along the normal.
 
         Raises:
-            DataError: the slices are not evenly spaced, so no matrix describes them.
+            DataError: If the slices are not evenly spaced, so no matrix describes them.
         """
         if not self.is_regular:
             raise DataError(
@@ -115,13 +115,13 @@ def to_canonical(volume: NDArray[np.generic], grid: Grid) -> tuple[NDArray[np.ge
 
     Args:
         volume: `(slices, rows, columns)`.
-        grid: where its voxels lie.
+        grid: Where its voxels lie.
 
     Returns:
         A view of `volume` and its grid. Already canonical input comes back as it is.
 
     Raises:
-        DataError: the axes must be exchanged but the slices are not evenly spaced.
+        DataError: If the axes must be exchanged but the slices are not evenly spaced.
     """
     matrix = np.eye(4)
     matrix[:3, 0], matrix[:3, 1] = grid.column_step_mm, grid.row_step_mm
@@ -167,7 +167,7 @@ def matching_slices(source: Grid, target: Grid) -> NDArray[np.int64]:
         int64 `(target slices,)`: slice numbers of `source`, -1 where it has none there.
 
     Raises:
-        DataError: the grids do not lie on each other (code `GEOMETRY`).
+        DataError: If the grids do not lie on each other (code `GEOMETRY`).
     """
     if source.shape[1:] != target.shape[1:]:
         wanted = f"{target.shape[1]} x {target.shape[2]}"
@@ -207,8 +207,8 @@ def resample_nearest(labels: NDArray[np.generic], source: Grid, target: Grid) ->
 
     Args:
         labels: `(slices, rows, columns)` on `source`, which must be evenly spaced.
-        source: where `labels` lies.
-        target: where the result shall lie; may be unevenly spaced.
+        source: Where `labels` lies.
+        target: Where the result shall lie; may be unevenly spaced.
 
     Returns:
         The labels on `target`, same dtype.

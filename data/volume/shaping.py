@@ -17,8 +17,8 @@ def crop_or_pad(
     Args:
         hu: int16 `(slices, rows, columns)`.
         labels: uint8, same shape.
-        grid: where they lie.
-        size: rows and columns of the result, above 0.
+        grid: Where they lie.
+        size: Rows and columns of the result, above 0.
 
     Returns:
         HU, labels and grid of the new size; the voxels keep their places.
@@ -50,8 +50,8 @@ def resample_plane(
     Args:
         hu: int16 `(slices, rows, columns)`.
         labels: uint8, same shape.
-        grid: where they lie.
-        size: rows and columns of the result, above 0.
+        grid: Where they lie.
+        size: Rows and columns of the result, above 0.
 
     Returns:
         HU (rounded to int16), labels and grid of the new size.
@@ -78,8 +78,8 @@ def shape_planes(hu: NDArray[np.int16], crop: int | None, resize_to: int | None)
 
     Args:
         hu: int16 `(slices, rows, columns)`.
-        crop: as `--crop`, or None.
-        resize_to: as `--resize`, or None.
+        crop: As `--crop`, or None.
+        resize_to: As `--resize`, or None.
 
     Returns:
         int16 `(slices, rows, columns)` of the new size.
@@ -98,8 +98,8 @@ def restore_planes(labels: NDArray[np.uint8], plane: tuple[int, int], crop: int 
 
     Args:
         labels: uint8 `(slices, rows, columns)` on the shaped slices.
-        plane: rows and columns of the CT.
-        crop: as `--crop`, or None.
+        plane: Rows and columns of the CT.
+        crop: As `--crop`, or None.
 
     Returns:
         uint8 `(slices, *plane)`: the nearest pixel's label, background outside of what was cropped.

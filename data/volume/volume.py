@@ -28,7 +28,7 @@ class Identity:
         series_uid: SeriesInstanceUID, "" where it is missing.
         frame_of_reference_uid: FrameOfReferenceUID, "" where it is missing.
         instance_uids: SOPInstanceUID of each slice in the order of the volume; empty where there are none.
-        file_names: the file name of each slice in the order of the volume; empty for a single file.
+        file_names: The file name of each slice in the order of the volume; empty for a single file.
     """
 
     patient_id: str = ""
@@ -45,11 +45,11 @@ class Volume:
 
     Args:
         hu: int16 `(slices, rows, columns)`, never below `AIR_HU`.
-        grid: where its voxels lie.
+        grid: Where its voxels lie.
         source_kind: `"dicom"` or `"nifti"`.
-        identity: who it is; never stored.
-        tags: technical facts that may be stored (transfer syntax, modality, ...), by DICOM keyword.
-        notes: what was tolerated or mended.
+        identity: Who it is; never stored.
+        tags: Technical facts that may be stored (transfer syntax, modality, ...), by DICOM keyword.
+        notes: What was tolerated or mended.
     """
 
     hu: NDArray[np.int16]
