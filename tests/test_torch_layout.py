@@ -1,12 +1,10 @@
-import subprocess
-import sys
-
 import keras
 import numpy as np
 import pytest
 from keras import ops
 
-from kerasbalance.backend.torch_layout import lay_out_kernels, spare_layout_copies
+import kerasbalance as kb
+from kerasbalance.backend.torch_layout import lay_out_kernels, spared_layout_copies
 
 on_torch = pytest.mark.skipif(keras.backend.backend() != "torch", reason="patches Keras' torch backend only")
 OPERATIONS = {
@@ -21,12 +19,10 @@ OPERATIONS = {
 
 
 @pytest.fixture
-def torch_nn(monkeypatch):
-    """Keras' module with its own function, put back as it was found."""
+def torch_nn():
+    """Keras' module of torch operations."""
     from keras.src.backend.torch import nn
 
-    found = nn._transpose_spatial_inputs
-    monkeypatch.setattr(nn, "_transpose_spatial_inputs", getattr(found, "__wrapped__", found))
     return nn
 
 
@@ -46,8 +42,10 @@ def output_and_gradients(operation):
 @pytest.mark.parametrize("name", OPERATIONS)
 def test_outputs_and_gradients_are_those_of_keras(torch_nn, name):
     expected = output_and_gradients(OPERATIONS[name])
-    assert spare_layout_copies()
-    for ours, theirs in zip(output_and_gradients(OPERATIONS[name]), expected, strict=True):
+    with spared_layout_copies() as in_place:
+        found = output_and_gradients(OPERATIONS[name])
+    assert in_place
+    for ours, theirs in zip(found, expected, strict=True):
         np.testing.assert_allclose(ours, theirs, rtol=1e-12, atol=1e-13)
 
 
@@ -57,8 +55,8 @@ def test_a_2d_input_is_viewed_and_not_copied(torch_nn):
 
     x = torch.zeros((2, 4, 4, 3))
     assert torch_nn._transpose_spatial_inputs(x).data_ptr() != x.data_ptr()
-    assert spare_layout_copies()
-    view = torch_nn._transpose_spatial_inputs(x)
+    with spared_layout_copies():
+        view = torch_nn._transpose_spatial_inputs(x)
     assert view.data_ptr() == x.data_ptr()
     assert view.is_contiguous(memory_format=torch.channels_last)
 
@@ -67,17 +65,29 @@ def test_a_2d_input_is_viewed_and_not_copied(torch_nn):
 def test_1d_and_3d_inputs_go_to_the_function_of_keras(torch_nn):
     import torch
 
-    assert spare_layout_copies()
-    for shape, moved in (((2, 4, 3), (2, 3, 4)), ((2, 4, 5, 6, 3), (2, 3, 4, 5, 6))):
-        assert tuple(torch_nn._transpose_spatial_inputs(torch.zeros(shape)).shape) == moved
+    with spared_layout_copies():
+        for shape, moved in (((2, 4, 3), (2, 3, 4)), ((2, 4, 5, 6, 3), (2, 3, 4, 5, 6))):
+            assert tuple(torch_nn._transpose_spatial_inputs(torch.zeros(shape)).shape) == moved
 
 
 @on_torch
-def test_a_second_call_changes_nothing(torch_nn):
-    spare_layout_copies()
-    first = torch_nn._transpose_spatial_inputs
-    assert spare_layout_copies()
-    assert torch_nn._transpose_spatial_inputs is first
+def test_a_block_within_another_changes_nothing_and_the_outer_one_puts_keras_function_back(torch_nn):
+    original = torch_nn._transpose_spatial_inputs
+    with spared_layout_copies():
+        first = torch_nn._transpose_spatial_inputs
+        with spared_layout_copies() as in_place:
+            assert in_place
+            assert torch_nn._transpose_spatial_inputs is first
+        assert torch_nn._transpose_spatial_inputs is first
+    assert torch_nn._transpose_spatial_inputs is original
+
+
+@on_torch
+def test_an_error_in_the_block_puts_keras_function_back(torch_nn):
+    original = torch_nn._transpose_spatial_inputs
+    with pytest.raises(KeyError), spared_layout_copies():
+        raise KeyError
+    assert torch_nn._transpose_spatial_inputs is original
 
 
 @on_torch
@@ -86,32 +96,47 @@ def test_a_keras_that_no_longer_copies_is_left_alone(torch_nn, monkeypatch):
         return inputs
 
     monkeypatch.setattr(torch_nn, "_transpose_spatial_inputs", mended)
-    assert not spare_layout_copies()
-    assert torch_nn._transpose_spatial_inputs is mended
+    with spared_layout_copies() as in_place:
+        assert not in_place
+        assert torch_nn._transpose_spatial_inputs is mended
 
 
 @on_torch
 def test_a_keras_without_the_function_is_left_alone(torch_nn, monkeypatch):
     monkeypatch.delattr(torch_nn, "_transpose_spatial_inputs")
-    assert not spare_layout_copies()
+    with spared_layout_copies() as in_place:
+        assert not in_place
 
 
 @on_torch
-def test_building_a_model_puts_it_in_place_and_importing_does_not():
-    check = (
-        "import kerasbalance.models, kerasbalance.backend.torch_layout\n"
-        "from keras.src.backend.torch import nn\n"
-        "print(nn._transpose_spatial_inputs.__module__)\n"
-        "kerasbalance.models.unet((16, 16, 1), base_filters=1)\n"
-        "print(nn._transpose_spatial_inputs.__module__)\n"
+def test_building_a_model_leaves_keras_as_it_is_and_fit_and_scoring_spare_the_copies(torch_nn):
+    original = torch_nn._transpose_spatial_inputs
+    seen = []
+
+    class Look(keras.callbacks.Callback):
+        def on_train_batch_end(self, batch, logs=None):
+            seen.append(torch_nn._transpose_spatial_inputs.__module__)
+
+    model = kb.models.unet((16, 16, 1), base_filters=1)
+    assert torch_nn._transpose_spatial_inputs is original
+    model.compile("sgd", kb.DiceLoss())
+    source = kb.ArraySource(np.zeros((4, 16, 16, 1), np.int16), np.zeros((4, 16, 16), np.uint8))
+    dataset = kb.IndexedDataset(source, kb.Index(range(4)), batch_size=2, steps_per_epoch=1)
+    kb.fit(model, dataset, 1, callbacks=[Look()], verbose=0)
+    kb.score_slices(
+        model,
+        source,
+        [0],
+        progress=lambda *done: seen.append(torch_nn._transpose_spatial_inputs.__module__),
     )
-    done = subprocess.run([sys.executable, "-c", check], capture_output=True, text=True, check=True)
-    assert done.stdout.split() == ["keras.src.backend.torch.nn", "kerasbalance.backend.torch_layout"]
+    assert seen == ["kerasbalance.backend.torch_layout"] * 2
+    assert torch_nn._transpose_spatial_inputs is original
 
 
 @pytest.mark.skipif(keras.backend.backend() == "torch", reason="on torch there is something to do")
 def test_on_another_backend_nothing_is_done():
-    assert spare_layout_copies() is False
+    with spared_layout_copies() as in_place:
+        assert not in_place
 
 
 def small_network(optimizer):

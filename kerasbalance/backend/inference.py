@@ -15,6 +15,8 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from kerasbalance.backend.torch_layout import spared_layout_copies
+
 MAP_BYTES = 16 * 2**20
 """The largest feature map of a batch. The C library asks the system for each block above 32 MiB anew, and then half of
 the CPU time is spent on handing out and clearing memory."""
@@ -83,7 +85,7 @@ def predict_batch(model: Any, x: NDArray[Any]) -> NDArray[Any]:
         return np.asarray(model.predict_on_batch(x))
     import torch
 
-    with torch.no_grad():
+    with torch.no_grad(), spared_layout_copies():
         return np.asarray(ops.convert_to_numpy(call_releasing(model, x)))
 
 

@@ -1,8 +1,8 @@
 """Spares Keras on torch the copies of feature maps and kernels around 2D operations in channels-last layout.
 
-Keras 3.15 brings a channels-last tensor to torch's axis order with ``permute(...).contiguous()``: one copy
+Keras 3.15 brings a channels-last tensor to torch's axis order with `permute(...).contiguous()`: one copy
 into the NCHW layout, after which a convolution makes a second one back into channels-last memory, which the
-first copy destroyed. The bare ``permute`` is a view that already *is* channels-last memory. Outputs are
+first copy destroyed. The bare `permute` is a view that already *is* channels-last memory. Outputs are
 equal; a training step of a U-Net on the CPU takes a quarter less time. Keras mended this after 3.15.1 (pull
 request 23199), so the replacement is made only where the function still copies.
 
@@ -14,6 +14,8 @@ twentieth.
 
 import importlib
 import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import keras
@@ -23,39 +25,39 @@ _FUNCTION = "_transpose_spatial_inputs"
 _CONVOLUTIONS = (keras.layers.Conv2D, keras.layers.Conv2DTranspose)
 
 
-def spare_layout_copies() -> bool:
+@contextmanager
+def spared_layout_copies() -> Iterator[bool]:
     """Replace the copying transposition of Keras' torch backend by a view, where it is the known one.
 
-    Models of this package call it when they are built; call it yourself before a model of your own trains. It
-    acts on the whole process, may be called again, and changes neither results nor saved files. 1D and 3D
-    operations stay as they are.
+    `kerasbalance.fit` and `kerasbalance.score_slices` do this by themselves; use it around a `fit` or `predict`
+    of your own. Inside the block it holds for the whole process; afterwards Keras' own function is back. Neither
+    results nor saved files change. 1D and 3D operations stay as they are.
 
-    Returns:
+    Yields:
         Whether the view is in place. False on the other backends, and with a Keras that differs from the
-        known one.
+        known one, which is then left alone.
 
     Example:
-        >>> in_place = spare_layout_copies()
+        >>> with spared_layout_copies() as in_place:
+        ...     pass  # model.fit(...)
     """
-    if keras.backend.backend() != "torch":
-        return False
-    try:
-        module = importlib.import_module(_MODULE)
-        original = getattr(module, _FUNCTION)
-        if original.__module__ == __name__:
-            return True
-        copies = ".contiguous()" in inspect.getsource(original)
-    except (ImportError, AttributeError, OSError, TypeError):
-        return False
-    if not copies:
-        return False
+    found = _copying_function()
+    if found is None:
+        yield False
+        return
+    module, original = found
+    if original.__module__ == __name__:  # a block around this one has replaced it
+        yield True
+        return
 
     def transpose_spatial_inputs(inputs: Any) -> Any:
         return inputs.permute(0, 3, 1, 2) if inputs.ndim == 4 else original(inputs)
 
-    transpose_spatial_inputs.__wrapped__ = original  # type: ignore[attr-defined]
     setattr(module, _FUNCTION, transpose_spatial_inputs)
-    return True
+    try:
+        yield True
+    finally:
+        setattr(module, _FUNCTION, original)
 
 
 def lay_out_kernels(model: Any) -> None:
@@ -67,7 +69,7 @@ def lay_out_kernels(model: Any) -> None:
     Args:
         model: a built Keras model, whose optimizer is built.
     """
-    if keras.backend.backend() != "torch":
+    if keras.config.backend() != "torch":
         return
     kernels = [layer.kernel for layer in _layers(model) if isinstance(layer, _CONVOLUTIONS)]
     shapes = {tuple(kernel.shape) for kernel in kernels}
@@ -82,3 +84,16 @@ def _layers(model: Any) -> list[Any]:
     for layer in model.layers:
         found += _layers(layer) if isinstance(layer, keras.Model) else [layer]
     return found
+
+
+def _copying_function() -> tuple[Any, Any] | None:
+    """Return Keras' module and its function if that copies (or is ours already); None where there is nothing to do."""
+    if keras.config.backend() != "torch":
+        return None
+    try:
+        module = importlib.import_module(_MODULE)
+        function = getattr(module, _FUNCTION)
+        source = inspect.getsource(function)
+    except (ImportError, AttributeError, OSError, TypeError):  # a Keras that is organised in another way
+        return None
+    return (module, function) if function.__module__ == __name__ or ".contiguous()" in source else None

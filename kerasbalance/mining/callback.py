@@ -114,7 +114,7 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                     "leave them out; the dataset reads ahead by itself",
                 )
             )
-        steps, per_call = self.params["steps"], self._model.steps_per_execution
+        steps, per_call = self.params["steps"], self.model.steps_per_execution
         if steps != len(self.dataset) or steps % per_call:
             raise ValueError(
                 explain(

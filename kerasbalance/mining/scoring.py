@@ -11,6 +11,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend import random_state
 from kerasbalance.backend.inference import call_releasing
+from kerasbalance.backend.live_weights import synchronised
+from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.index import Refs, as_refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
@@ -68,23 +70,12 @@ def score_slices(
     model = synchronised(model)
     scorer = _scorer_of(model, threshold)
     counts = []
-    with random_state.preserved():
+    with random_state.preserved(), spared_layout_copies():
         for part, (x, y) in _batches(source, rows, batch_size):
             counts.append(_count(scorer, part, _padded(x, batch_size), _padded(y, batch_size)))
             if progress is not None:
                 progress(min(len(counts) * batch_size, len(rows)), len(rows))
     return SliceScores(rows, np.concatenate(counts) if counts else np.zeros((0, _organs(model), 3), np.int64))
-
-
-def synchronised(model: Any) -> Any:
-    """Return the model with its weights in place.
-
-    During an epoch JAX keeps them outside of the model; the way in which callbacks get at a model is public
-    and right on every backend.
-    """
-    callback = keras.callbacks.Callback()
-    callback.set_model(model)
-    return callback.model
 
 
 class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped

@@ -5,8 +5,6 @@ from typing import Any
 import keras
 import numpy as np
 
-from kerasbalance.backend.torch_layout import spare_layout_copies
-
 
 def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int, base_filters: int) -> Any:
     """Check what a network is asked for and make its input.
@@ -32,7 +30,6 @@ def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int
             f"Received input_shape={shape}; expected (height, width, 1), both sides divisible by {stride}. "
             "Crop or pad the slices, with air (-1024 HU) at the border."
         )
-    spare_layout_copies()
     return keras.Input(shape, dtype="int16", name="hu")
 
 

@@ -25,7 +25,7 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise by the batch in training, else by the moving statistics."""
-        normalize = _IN_ONE_PASS.get(keras.backend.backend())
+        normalize = _IN_ONE_PASS.get(keras.config.backend())
         plain = self.scale and self.center and self.axis in (-1, 3) and not (self.renorm or self.synchronized)
         fits = len(inputs.shape) == 4 and mask is None and self.variable_dtype == "float32"
         if normalize is None or not (plain and fits and training and self.trainable):

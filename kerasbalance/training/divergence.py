@@ -7,6 +7,7 @@ import keras
 import numpy as np
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.live_weights import are_finite
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import NonFiniteError, explain
 from kerasbalance.training import model_state
@@ -57,7 +58,7 @@ class _Watch(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         self.done = batch
-        if not model_state.are_finite(self.model):
+        if not are_finite(self.model):
             raise _Found
 
 

@@ -9,6 +9,7 @@ import keras
 from numpy.typing import NDArray
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.callback_threads import end_callback_threads, wait_for_callbacks
 from kerasbalance.training.model_state import restore_metrics
 
 
@@ -69,6 +70,7 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
         on_window: Callable[[], None],
     ) -> None:
         self.guard = LossGuard(window)
+        self.history = keras.callbacks.History()
         self.window, self.total, self.verbose = window, total, verbose
         self.iteration = 0
         self.random: random_state.State = {}
@@ -78,17 +80,11 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
         self._part_begin = 0
         self._first_batch = self._first_epoch = True
         super().__init__(
-            [self.guard, *callbacks],
-            add_history=True,
+            [self.guard, *callbacks, self.history],
             add_progbar=verbose != 0,
             model=model,
             **self._parameters(),
         )
-
-    @property
-    def history(self) -> Any:
-        """The `History` of the training."""
-        return self._history
 
     def window_end(self) -> int:
         """Return the iteration at which the running window ends."""
@@ -104,12 +100,11 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
 
     def abandon(self) -> None:
         """Wait for what runs in the background and let its threads go, without `on_train_end`."""
-        while self._in_begin_end_block_count > 0:
-            self._on_end()
+        end_callback_threads(self)
 
     def settle(self) -> None:
         """Wait until the callbacks have seen every step."""
-        self._flush_futures()
+        wait_for_callbacks(self)
 
     def prepare(self, random: random_state.State) -> None:
         """Get ready for another `model.fit`, whose first step must see this random state."""

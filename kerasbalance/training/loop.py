@@ -10,6 +10,8 @@ from typing import Any
 import keras
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.live_weights import are_finite
+from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import CheckpointError, Interrupted, explain
 from kerasbalance.mining.callback import ScheduledMining
@@ -82,7 +84,7 @@ def fit(
         raise ValueError(explain("resume=True without run_dir", "the folder of the run", "pass run_dir"))
     folder = None if run_dir is None else CheckpointFolder(Path(run_dir) / "checkpoint")
     try:
-        with Signals(active=folder is not None) as signals:
+        with Signals(active=folder is not None) as signals, spared_layout_copies():
             options = _Options(iterations, validation_data, checkpoint_s, verbose)
             return _Run(model, dataset, miners, others, folder, signals, options).run(resume)
     finally:
@@ -269,7 +271,7 @@ class _Run:
         self.callbacks.settle()
         if self.callbacks.guard.iteration is not None:
             raise loss_error(self.dataset, self.callbacks.guard.iteration, self.saved_iteration)
-        if not model_state.are_finite(self.model):
+        if not are_finite(self.model):
             raise weights_error(self.model, self.dataset, self.iteration, self.folder)
 
     def save(self, again: bool = False) -> None:

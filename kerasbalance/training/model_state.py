@@ -4,15 +4,14 @@ import re
 from typing import Any
 
 import keras
-import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.torch_layout import lay_out_kernels
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import CheckpointError, explain
-from kerasbalance.mining.scoring import synchronised
 from kerasbalance.training.checkpoint import Arrays
 
 
@@ -97,27 +96,6 @@ def build_metrics(model: Any, dataset: IndexedDataset, iteration: int) -> None:
         model.compute_loss(x=x[:1], y=y_true, y_pred=y_pred, training=False)
         model.compute_metrics(x[:1], y_true, y_pred)
     model.reset_metrics()
-
-
-def are_finite(model: Any) -> bool:
-    """Say whether every weight is a finite number."""
-    weights = [w for w in synchronised(model).weights if "float" in keras.backend.standardize_dtype(w.dtype)]
-    if keras.backend.backend() == "tensorflow":
-        return bool(_finite_on_tensorflow(model, weights))
-    return all(np.isfinite(ops.convert_to_numpy(weight.value)).all() for weight in weights)
-
-
-def _finite_on_tensorflow(model: Any, weights: list[Any]) -> Any:
-    """Look at all weights in one compiled function, kept with the model; to fetch each takes ten times as long."""
-    import tensorflow as tf
-
-    check = model.__dict__.get("_kerasbalance_finite")
-    if check is None:
-        check = tf.function(
-            lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(weight.value)) for weight in weights])
-        )
-        model.__dict__["_kerasbalance_finite"] = check
-    return check()
 
 
 def _groups(model: Any) -> dict[str, list[Any]]:
