@@ -253,10 +253,23 @@ def test_overlapping_organs_go_to_the_first_named_and_are_counted(tmp_path):
     folder = organ_folder(tmp_path / "s", volume.grid, both)
     first = read_mask(folder, volume, (OrganRule("liver"), OrganRule("spleen")))
     np.testing.assert_array_equal(first.labels, labels > 0)
-    assert codes(first) == ["OVERLAP", "EMPTY"]
-    assert f"{int((labels == 2).sum()):,} voxels" in first.notes[0].text
+    shared = int((labels == 2).sum())
+    assert [(note.code, note.text, note.loud) for note in first.notes] == [
+        (
+            "OVERLAP",
+            f"{shared:,} voxels belong to both liver and spleen; liver keeps them, as it is named first",
+            True,
+        ),
+        (
+            "EMPTY",
+            "no voxel of spleen is left: other organs keep all of them; name spleen before those",
+            True,
+        ),
+    ]
     second = read_mask(folder, volume, (OrganRule("spleen"), OrganRule("liver")))
-    np.testing.assert_array_equal(second.labels == 1, labels == 2)
+    np.testing.assert_array_equal(second.labels, np.select([labels == 2, labels == 1], [1, 2]))
+    text = f"{shared:,} voxels belong to both spleen and liver; spleen keeps them, as it is named first"
+    assert [note.text for note in second.notes] == [text]
 
 
 def test_a_folder_of_organs_refuses_numbers_and_lists_only_plain_names(tmp_path):

@@ -70,4 +70,4 @@ def mask_from_parts(
         notes += [*remarks, *more]
         kind = part.kind
     unique = tuple(dict.fromkeys([*notes, *canvas.notes()]))
-    return finish(canvas.labels, selection.organs, kind, unique)
+    return finish(canvas.labels, selection.organs, kind, unique, canvas.losers)

@@ -1,5 +1,6 @@
 """What a mask reader gets and gives, and the canvas on which organs are painted."""
 
+from collections import Counter
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,7 +53,7 @@ class Canvas:
     def __init__(self, shape: tuple[int, int, int], organs: tuple[str, ...]) -> None:
         self.labels = np.zeros(shape, np.uint8)
         self.organs = organs
-        self._contested = 0
+        self._shared: Counter[tuple[int, int]] = Counter()
 
     def paint(self, slice_number: int, organ: int, marked: NDArray[np.bool_]) -> None:
         """Mark one organ on one slice; the order of the calls does not matter.
@@ -63,23 +64,53 @@ class Canvas:
             marked: bool `(rows, columns)`.
         """
         plane, value = self.labels[slice_number], np.uint8(organ + 1)
-        taken = marked & (plane != 0) & (plane != value)
-        self._contested += int(np.count_nonzero(taken))
+        for other in np.unique(plane[marked & (plane != 0) & (plane != value)]):
+            pair = int(min(other, value)) - 1, int(max(other, value)) - 1
+            self._shared[pair] += int(np.count_nonzero(marked & (plane == other)))
         plane[marked & ((plane == 0) | (plane > value))] = value
 
     def notes(self) -> tuple[Note, ...]:
-        """Return a note where voxels were claimed by more than one organ."""
-        if not self._contested:
-            return ()
-        text = f"{self._contested:,} voxels belong to more than one organ; the first-named organ keeps them"
-        return (Note("OVERLAP", text),)
+        """Return a loud note for each two organs that share voxels."""
+        return tuple(
+            overlap_note(self.organs[first], self.organs[other], count)
+            for (first, other), count in sorted(self._shared.items())
+        )
+
+    @property
+    def losers(self) -> frozenset[str]:
+        """The organs of which others keep voxels."""
+        return frozenset(self.organs[other] for _, other in self._shared)
 
 
-def finish(labels: NDArray[np.uint8], organs: tuple[str, ...], kind: str, notes: tuple[Note, ...]) -> Mask:
-    """Make the mask, with a loud note for every organ that has no voxel."""
+def overlap_note(first: str, other: str, voxels: int) -> Note:
+    """Return the note for voxels of two organs, of which the first-named keeps them."""
+    text = f"{voxels:,} voxels belong to both {first} and {other}; {first} keeps them, as it is named first"
+    return Note("OVERLAP", text, loud=True)
+
+
+def finish(
+    labels: NDArray[np.uint8],
+    organs: tuple[str, ...],
+    kind: str,
+    notes: tuple[Note, ...],
+    losers: frozenset[str] = frozenset(),
+) -> Mask:
+    """Make the mask, with a loud note for every organ that has no voxel.
+
+    Args:
+        labels: as in `Mask`.
+        organs: as in `Mask`.
+        kind: as in `Mask`.
+        notes: as in `Mask`.
+        losers: the organs of which others keep voxels, so that they may be empty here and not in the file.
+    """
     empty = [o for number, o in enumerate(organs, 1) if not any((plane == number).any() for plane in labels)]
-    if empty:
-        notes += (Note("EMPTY", f"the mask marks no voxel as {', '.join(empty)}", loud=True),)
+    unmarked = [organ for organ in empty if organ not in losers]
+    if unmarked:
+        notes += (Note("EMPTY", f"the mask marks no voxel as {', '.join(unmarked)}", loud=True),)
+    for organ in (organ for organ in empty if organ in losers):
+        text = f"no voxel of {organ} is left: other organs keep all of them; name {organ} before those"
+        notes += (Note("EMPTY", text, loud=True),)
     return Mask(np.ascontiguousarray(labels), organs, kind, notes)
 
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.labels import OrganRule, is_paired
-from kerasbalance.data.masks.mask import Mask, finish
+from kerasbalance.data.masks.mask import Mask, finish, overlap_note
 
 Bits = NDArray[np.uint8]
 
@@ -73,7 +73,9 @@ def merge_masks(readers: Sequence[Callable[[], Mask]], rules: tuple[OrganRule, .
         raise left_out[0]
     organs = tuple(dict.fromkeys([*(rule.organ for rule in rules if rule.organ in parts), *parts]))
     labels, overlaps = _paint({organ: parts[organ].bits for organ in organs}, shape)
-    return finish(labels, organs, "+".join(dict.fromkeys(kinds)), tuple(dict.fromkeys([*notes, *overlaps])))
+    unique = tuple(dict.fromkeys([*notes, *overlaps]))
+    losers = frozenset(organ for organ, part in parts.items() if part.bits.any())
+    return finish(labels, organs, "+".join(dict.fromkeys(kinds)), unique, losers)
 
 
 def _left_out(error: DataError, number: int, count: int) -> Note:
@@ -111,8 +113,6 @@ def _paint(parts: dict[str, Bits], shape: tuple[int, ...]) -> tuple[NDArray[np.u
         marked = np.unpackbits(bits, count=labels.size).reshape(shape).view(bool)
         taken = np.bincount(labels[marked], minlength=number)
         for other in np.flatnonzero(taken[1:]):
-            first, shared = organs[other], taken[other + 1]
-            text = f"{shared:,} voxels belong to both {first} and {organ}; {first} keeps them, as it is named first"
-            notes.append(Note("OVERLAP", text, loud=True))
+            notes.append(overlap_note(organs[other], organ, int(taken[other + 1])))
         labels[marked & (labels == 0)] = number
     return labels, notes

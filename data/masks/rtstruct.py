@@ -76,7 +76,7 @@ def read_rtstruct(path: Path, request: Request) -> Mask:
         _fill_roi(contours, request.volume.grid, canvas, selection.organ_of[number], count)
     _check_inside(count)
     notes += (*_remarks(count), *canvas.notes())
-    return finish(canvas.labels, selection.organs, "rtstruct", notes)
+    return finish(canvas.labels, selection.organs, "rtstruct", notes, canvas.losers)
 
 
 def _structures(dataset: pydicom.Dataset) -> list[Structure]:

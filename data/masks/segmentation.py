@@ -78,7 +78,8 @@ def read_segmentation(path: Path, request: Request) -> Mask:
     with malformed("the pixels of a DICOM SEG", path):
         notes += _paint(dataset, frames, slice_of, selection, canvas)
     labels, remarks = place(canvas.labels, grid, request, sparse=True)
-    return finish(labels, selection.organs, "dicom-seg", (*notes, *canvas.notes(), *remarks))
+    notes += (*canvas.notes(), *remarks)
+    return finish(labels, selection.organs, "dicom-seg", notes, canvas.losers)
 
 
 def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:
