@@ -64,10 +64,9 @@ def _run(out: Path, cases: int, seed: int, backend: str | None) -> None:
 
 
 def _call(*words: str) -> None:
-    from kerasbalance.cli.main import main
-
     click.secho(f"\n$ kerasbalance {' '.join(words)}", bold=True)
     sys.stdout.flush()
+    main = click.get_current_context().find_root().command
     status = main.main(args=list(words), prog_name="kerasbalance", standalone_mode=False)
     if status:
         raise SystemExit(status)

@@ -1,7 +1,5 @@
 """`kerasbalance eval`: a run on its test cases, or predicted masks against reference masks."""
 
-import csv
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import asdict
@@ -12,7 +10,7 @@ import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, stated_options, table
-from kerasbalance.cli.evaluate_run import evaluate_run_folder
+from kerasbalance.cli.run_summary import evaluate_run_folder
 
 if TYPE_CHECKING:
     from kerasbalance.evaluation.cases import CaseMetrics
@@ -112,9 +110,10 @@ def evaluate(
 
 
 def _refuse_mask_options() -> None:
-    others = stated_options(but={"store", "backend", "as_json", "show_paths", "debug", "keep_largest"})
-    if others:
-        raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(others)}")
+    mine = {"store", "backend", "as_json", "show_paths", "debug", "keep_largest"}
+    stated = stated_options(but=mine)
+    if stated:
+        raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(stated)}")
 
 
 def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, Any]) -> None:
@@ -191,12 +190,9 @@ def _case_rows(found: "Comparison") -> list[dict[str, Any]]:
 
 
 def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    """Lay out rows with a heading; numbers read back bit by bit, `inf` and `nan` included."""
-    text = io.StringIO()
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [], lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(rows)
-    return text.getvalue().encode()
+    from kerasbalance.experiments.tabular import to_csv
+
+    return to_csv(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
 def _plain(found: "Comparison", options: "CompareOptions") -> dict[str, Any]:

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli import training
+from kerasbalance.cli import train_options
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import (
     CONTEXT,
@@ -18,24 +18,24 @@ from kerasbalance.cli.common import (
     store_argument,
     table,
 )
+from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
     from kerasbalance.experiments.studies.results import GroupResults
     from kerasbalance.experiments.studies.study import Estimate
 
-_ARMS = "all,0.8,0.5,0.3,0.2,mined,random"
 _TRAINING = (
-    click.option("--iterations", type=int, help="Optimizer steps of every run."),
-    training.BASE_FILTERS,
-    training.BATCH_SIZE,
-    click.option("--learning-rate", help="For all networks, or by network: unet=0.1,fcn=0.003."),
-    training.MOMENTUM,
-    training.MINE_AT,
-    training.RULE,
-    training.FLIPS,
-    training.TEST_SHARE,
-    training.PRECISION,
+    click.option("--iterations", type=int, help="The number of optimizer steps of every run."),
+    train_options.BASE_FILTERS,
+    train_options.BATCH_SIZE,
+    click.option("--learning-rate", help="The learning rate for all networks, or by network: unet=0.1,fcn=0.003."),
+    train_options.MOMENTUM,
+    train_options.MINE_AT,
+    train_options.RULE,
+    train_options.FLIPS,
+    train_options.TEST_SHARE,
+    train_options.PRECISION,
 )  # fmt: skip
 
 
@@ -47,17 +47,33 @@ _TRAINING = (
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The study's folder."
 )
-@click.option("--organs", default="liver", show_default=True, help="Separated by commas.")
 @click.option(
-    "--models", default="unet", show_default=True, help="unet, fcn, package.module:function; with commas."
+    "--organs",
+    default="liver",
+    show_default=True,
+    help="Organs, separated by commas. Each is a study of its own.",
 )
-@click.option("--arms", default=_ARMS, show_default=True,
-              help="Ways to train: all, a selection ratio such as 0.5, mined, random, add-all, mined-all, weighted, "
-              "focal, topk.")  # fmt: skip
-@click.option("--seeds", type=int, default=5, show_default=True, help="How many; fewer than 5 show nothing.")
-@click.option("--jobs", type=click.IntRange(min=1), default=1, show_default=True, help="Processes at a time.")
-@click.option("--dry-run", is_flag=True, help="Say what it will take, and train nothing.")
-@training.add_options(_TRAINING)
+@click.option(
+    "--models",
+    default="unet",
+    show_default=True,
+    help="Networks, separated by commas: unet, fcn, package.module:function.",
+)
+@click.option("--arms", default=",".join(DEFAULT), show_default=True,
+              help="Ways to train, separated by commas: a selection ratio such as 0.5, or "
+              f"{', '.join(NAMED)}.")  # fmt: skip
+@click.option(
+    "--seeds", type=int, default=5, show_default=True, help="The number of seeds. Fewer than 5 show nothing."
+)
+@click.option(
+    "--jobs",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="The number of processes that train at the same time.",
+)
+@click.option("--dry-run", is_flag=True, help="Print what the study will take, and train nothing.")
+@train_options.add_options(_TRAINING)
 @json_option
 @backend_option
 @reports_errors
@@ -89,7 +105,7 @@ def study(
     from kerasbalance.experiments.studies.study import check_room, check_store, estimate
     from kerasbalance.experiments.studies.workers import threads_for
 
-    lists = (training.split_list(text) for text in (organs, models, arms))
+    lists = (train_options.split_list(text) for text in (organs, models, arms))
     options = _options(*lists, seeds=seeds, given=given)
     opened = SliceStore(store)
     record = open_record(
@@ -134,7 +150,7 @@ def _options(
 
     stated = {name: value for name, value in given.items() if value is not None}
     if "flips" in stated:
-        stated["flips"] = training.split_list(stated["flips"])
+        stated["flips"] = train_options.split_list(stated["flips"])
     rates = _rates(stated.pop("learning_rate", ""), models)
     return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
 
@@ -146,7 +162,7 @@ def _rates(text: str, models: tuple[str, ...]) -> dict[str, float]:
             return {model: float(text) for model in models} if text else {}
         return {
             model: float(rate)
-            for model, _, rate in (part.rpartition("=") for part in training.split_list(text))
+            for model, _, rate in (part.rpartition("=") for part in train_options.split_list(text))
         }
     except ValueError:
         raise click.UsageError(

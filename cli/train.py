@@ -1,46 +1,62 @@
 """`kerasbalance train`: the paper's protocol on a store."""
 
+import importlib.util
+from collections.abc import Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from kerasbalance.cli import training
+from kerasbalance.cli import train_options
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import CONTEXT, progress, reports_errors, stated_options, table
+from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
+    from kerasbalance.experiments.runs.options import TrainOptions
     from kerasbalance.experiments.runs.train import Run, TrainResult
     from kerasbalance.mining.result import MiningResult
 
-_OPTIONS = (
-    click.option("--organ", "organs", multiple=True, help="What to segment; may be repeated. Needed for a new run."),
-    click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
-                 help="paper: Zhang et al. 2019 to the letter (a million iterations of a full-width network)."),
-    click.option("--model", help="unet, fcn, or package.module:function."),
-    training.BASE_FILTERS,
-    click.option("--iterations", type=int, help="Optimizer steps in all."),
-    training.BATCH_SIZE,
-    click.option("--learning-rate", type=float, help="At the beginning; it decays polynomially to 0. "
-                 "Default: unet 0.1, fcn 0.003, your own model 0.01."),
-    training.MOMENTUM,
-    click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
-    click.option("--strategy", type=click.Choice(["mined", "mined-all", "weighted", "add-all", "random"]),
-                 help="Once slices are scored: add the hard ones of A; repeat the hard ones of all the data; draw by "
-                 "1 - score; add all of A; or add as many random ones of A (the control). Default: mined."),
-    click.option("--loss", type=click.Choice(["dice", "dice+focal", "dice+topk"]), help="Default: dice."),
-    training.MINE_AT,
-    training.RULE,
-    training.FLIPS,
-    click.option("--ratio", type=float, help="Selection ratio: share of the training cases that is part B."),
-    training.TEST_SHARE,
-    click.option("--validation-share", type=float, help="Share of the cases evaluated while training."),
-    click.option("--seed", type=int, help="Of the split, the weights and the order."),
-    training.PRECISION,
-)  # fmt: skip
 
-_WITH_RESUME = {"out", "resume", "tensorboard", "backend", "show_paths", "debug"}
-"""Options that do not belong to the run, so that they may stand beside --resume."""
+def _meanings(entries: Mapping[str, Any], but: str = "") -> str:
+    """Return the words of a table, for help."""
+    return " ".join(f"{name}: {entry.help}" for name, entry in entries.items() if name != but)
+
+
+_NO_STRATEGY = "none"
+_WITH_RESUME = {"out", "resume", "backend", "show_paths", "debug", "tensorboard"}
+"""Options by parameter that --resume takes."""
+_OPTIONS = (
+    click.option("--organ", "organs", multiple=True, help="An organ to segment. It may be repeated. A new run needs "
+                 "at least one."),
+    click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
+                 help="The set of options to begin with. `paper` is Zhang et al. 2019 to the letter: a million "
+                 "iterations of a full-width network."),
+    click.option("--model", help="The network: unet, fcn, or package.module:function. A run with a network of your own "
+                 "needs this again with --resume, eval, predict, mine and report, which import it."),
+    train_options.BASE_FILTERS,
+    click.option("--iterations", type=int, help="The number of optimizer steps."),
+    train_options.BATCH_SIZE,
+    click.option("--learning-rate", type=float, help="The learning rate at the beginning; it decays polynomially to 0. "
+                 "The default is 0.1 for unet, 0.003 for fcn and 0.01 for a network of your own."),
+    train_options.MOMENTUM,
+    click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
+    click.option("--strategy", type=click.Choice([name for name in STRATEGIES if name != _NO_STRATEGY]),
+                 help=f"What happens once slices are scored. {_meanings(STRATEGIES, but=_NO_STRATEGY)} The default is "
+                 "mined."),
+    click.option("--loss", type=click.Choice(list(LOSSES)),
+                 help=f"What the training minimises. {_meanings(LOSSES)} The default is dice."),
+    train_options.MINE_AT,
+    train_options.RULE,
+    train_options.FLIPS,
+    click.option("--ratio", type=float, help="The selection ratio: the share of the training cases that is part B."),
+    train_options.TEST_SHARE,
+    click.option("--validation-share", type=float, help="The share of the cases that is evaluated after each epoch. "
+                 "They are not trained on."),
+    click.option("--seed", type=int, help="The seed of the split, the weights and the order of the slices."),
+    train_options.PRECISION,
+)  # fmt: skip
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance train store --out run --organ liver")
@@ -52,14 +68,14 @@ _WITH_RESUME = {"out", "resume", "tensorboard", "backend", "show_paths", "debug"
 @click.option(
     "--exclude",
     type=click.Path(dir_okay=False, path_type=Path),
-    help="CSV with the columns case and slice: slices not to train on, as mine suggests them.",
+    help="A CSV with the columns case and slice: slices not to train on, as mine suggests them.",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Also write TensorBoard logs (needs the package tensorboard)."
+    "--tensorboard", is_flag=True, help="Also write TensorBoard logs. This needs the package tensorboard."
 )
 @backend_option
 @reports_errors
-@training.add_options(_OPTIONS)
+@train_options.add_options(_OPTIONS)
 def train(
     store: Path | None,
     out: Path,
@@ -74,12 +90,29 @@ def train(
 
     Patients stay on one side of the split. The run's folder holds all that eval, predict and mine need.
     """
-    backend = choose_backend(_backend_of(out) if resume and backend is None else backend)
-    run = _resumed(out, store) if resume else _new(store, out, exclude, given)
+    if tensorboard:
+        _check_tensorboard()
+    if resume:
+        _refuse_new_options()
+        backend = choose_backend(backend or _backend_of(out))
+        run = _open(out, store)
+    else:
+        options = _new_options(store, given)
+        backend = choose_backend(backend)
+        run = _create(store, out, options, exclude)
     click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
     _show_split(run)
     result = _train(run, tensorboard)
     _show_result(result, run.options.strategy)
+
+
+def _check_tensorboard() -> None:
+    """Refuse before anything is written; Keras would import the package when the training begins."""
+    if importlib.util.find_spec("tensorboard") is None:
+        raise click.UsageError(
+            "--tensorboard without the package tensorboard; expected it to be installed; "
+            "pip install 'kerasbalance[tensorboard]', or leave out --tensorboard"
+        )
 
 
 def _backend_of(out: Path) -> str:
@@ -88,9 +121,22 @@ def _backend_of(out: Path) -> str:
     return RunRecord.read(RunFolder(out).record_file).backend
 
 
-def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, Any]) -> "Run":
-    from kerasbalance.experiments.runs.options import ON_ALL, PRESETS, TrainOptions
+def _refuse_new_options() -> None:
+    stated = stated_options(but=_WITH_RESUME)
+    if stated:
+        raise click.UsageError(
+            f"--resume continues with the run's own options: leave out {', '.join(stated)}"
+        )
+
+
+def _open(out: Path, store: Path | None) -> "Run":
     from kerasbalance.experiments.runs.train import Run
+
+    return Run.open(out, store)
+
+
+def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
+    from kerasbalance.experiments.runs.options import PRESETS, TrainOptions
 
     if store is None:
         raise click.UsageError("a new run needs STORE")
@@ -98,35 +144,29 @@ def _new(store: Path | None, out: Path, exclude: Path | None, given: dict[str, A
     if given.pop("no_mining"):
         if given["strategy"] is not None:
             raise click.UsageError("--no-mining and --strategy contradict each other: leave one out")
-        given["strategy"] = "none"
-    if given["strategy"] in ON_ALL and given["ratio"] is None:
+        given["strategy"] = _NO_STRATEGY
+    elif given["strategy"] and not STRATEGIES[given["strategy"]].needs_part_a and given["ratio"] is None:
         given["ratio"] = 1.0
     stated = {name: value for name, value in _plain(given).items() if value is not None}
     if not stated.get("organs"):
         raise click.UsageError("a new run needs --organ")
-    options = TrainOptions(**{**preset.options, **stated})
-    return Run.create(store, out, options, exclude)
+    return TrainOptions(**{**preset.options, **stated})
 
 
 def _plain(given: dict[str, Any]) -> dict[str, Any]:
     flips = given["flips"]
-    split = None if flips is None else training.split_list(flips)
+    split = None if flips is None else train_options.split_list(flips)
     return {**given, "flips": split, "organs": tuple(given["organs"]) or None}
 
 
-def _resumed(out: Path, store: Path | None) -> "Run":
+def _create(store: Path | None, out: Path, options: "TrainOptions", exclude: Path | None) -> "Run":
     from kerasbalance.experiments.runs.train import Run
 
-    stated = stated_options(but=_WITH_RESUME)
-    if stated:
-        raise click.UsageError(
-            f"--resume continues with the run's own options: leave out {', '.join(stated)}"
-        )
-    return Run.open(out, store)
+    return Run.create(cast(Path, store), out, options, exclude)
 
 
 def _show_split(run: "Run") -> None:
-    from kerasbalance.experiments.runs.train import describe_split
+    from kerasbalance.experiments.runs.split import describe_split
 
     rows = [[part, cases, patients, slices, f"{100 * share:.1f}%"]
             for part, cases, patients, slices, share in describe_split(run.rows)]  # fmt: skip
@@ -157,7 +197,7 @@ def _bar_callback(bar: Any, run: "Run") -> Any:
     import keras
 
     class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
-        """Moves the bar at the end of each window and shows loss and learning rate."""
+        """Moves the bar at the end of each epoch and shows loss and learning rate."""
 
         def on_train_begin(self, logs: Any = None) -> None:
             self.steps = 0
@@ -175,7 +215,7 @@ def _bar_callback(bar: Any, run: "Run") -> Any:
 
 
 def _show_result(result: "TrainResult", strategy: str) -> None:
-    click.echo(f"loss of the last window {result.loss:.4f}")
+    click.echo(f"loss of the last epoch {result.loss:.4f}")
     if result.mining is not None:
         click.echo(_mined(result.mining, strategy))
     click.echo(f"next: kerasbalance eval {result.folder.path}")
@@ -187,6 +227,8 @@ def _mined(mining: "MiningResult", strategy: str) -> str:
         return f"scored {len(mining)} slices {at}" + (
             ", drawn by 1 - score since" if mining.copies.any() else ""
         )
-    kind = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "all"}[strategy]
     worst = f"Dice up to {mining.score[mining.hard].max():.3f}"
-    return f"added {int(mining.hard.sum())} {kind} slices of {len(mining)} candidates ({worst}) {at}"
+    return (
+        f"added {int(mining.hard.sum())} {STRATEGIES[strategy].kind} slices of {len(mining)} candidates "
+        f"({worst}) {at}"
+    )

@@ -23,7 +23,6 @@ from kerasbalance.experiments.report import gallery, hardness, prose, surfaces
 from kerasbalance.experiments.report.cautions import cautions
 from kerasbalance.experiments.report.contents import read_contents
 from kerasbalance.experiments.report.page import write_report
-from kerasbalance.experiments.runs.options import WINDOWS
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
 
@@ -134,10 +133,17 @@ def test_a_run_without_mining_says_so(copy):
     assert page.count("Part A has not been scored yet.") == 2
 
 
-def test_an_unfinished_run_has_no_curve(copy):
+def test_an_unfinished_run_says_so_and_shows_its_curve_so_far(copy):
     copy.folder.model_file.unlink()
     page = write_report(copy).read_text()
     assert "The training has not ended." in page
+    assert "Loss of the training slices" in page
+
+
+def test_a_run_that_has_not_begun_has_no_curve(copy):
+    copy.folder.model_file.unlink()
+    copy.folder.history_file.unlink()
+    assert "Loss of the training slices" not in write_report(copy).read_text()
 
 
 def test_without_a_sound_checkpoint_only_the_pictures_are_missing(copy):
@@ -275,7 +281,7 @@ def test_an_empty_prediction_is_drawn_as_such():
 
 def warned(finished, **changes):
     """The warnings of the run when its cases are changed."""
-    contents = read_contents(finished.folder, WINDOWS)
+    contents = read_contents(finished.folder)
     cases = [dataclasses.replace(case, **changes) for case in contents.cases]
     return " ".join(cautions(dataclasses.replace(contents, cases=tuple(cases)), finished.store.cases))
 
@@ -297,8 +303,21 @@ def test_false_positives_are_warned_of(finished):
     assert "predicted on 8 of the 8 test slices" in warned(finished, empty_slices=4, false_positive_slices=4)
 
 
+@pytest.mark.parametrize(("wrong", "warns"), [(5, False), (6, True)])
+def test_false_positives_are_warned_of_from_a_twentieth_of_the_empty_slices_on(finished, wrong, warns):
+    # Two test cases of 50 empty slices each; 5 of 100 are just no reason to warn, 6 are.
+    contents = read_contents(finished.folder)
+    counts = iter([(50, wrong), (50, 0)])
+    cases = tuple(
+        dataclasses.replace(case, empty_slices=empty, false_positive_slices=false)
+        for case, (empty, false) in zip(contents.cases, counts, strict=True)
+    )
+    text = " ".join(cautions(dataclasses.replace(contents, cases=cases), finished.store.cases))
+    assert ("of the 100 test slices" in text) is warns
+
+
 def test_a_model_that_knew_nothing_when_it_mined_is_warned_of(finished):
-    contents = read_contents(finished.folder, WINDOWS)
+    contents = read_contents(finished.folder)
     mining = dataclasses.replace(contents.mining, score=np.zeros(len(contents.mining)))
     text = " ".join(cautions(dataclasses.replace(contents, mining=mining), ()))
     assert "mostly chance" in text

@@ -55,7 +55,7 @@ def test_a_run_writes_all_that_its_folder_promises(home):
     assert {p.name for p in run.iterdir()} == {
         "run.json", "split.csv", "history.csv", "slices.csv", "model.keras", "checkpoint",
     }  # fmt: skip
-    assert [int(row["window"]) for row in rows(run / "history.csv")] == list(range(6))
+    assert [int(row["epoch"]) for row in rows(run / "history.csv")] == list(range(6))
     record = json.loads((run / "run.json").read_text())
     assert record["options"]["iterations"] == 6
     assert record["store_digest"] == SliceStore(home / "store").digest

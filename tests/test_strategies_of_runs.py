@@ -9,9 +9,12 @@ from made import runs
 
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store import StoreSource
 from kerasbalance.experiments.report.contents import read_contents
 from kerasbalance.experiments.report.prose import summary
-from kerasbalance.experiments.runs.options import WINDOWS, TrainOptions
+from kerasbalance.experiments.runs import train
+from kerasbalance.experiments.runs.evaluate import evaluate_run
+from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
 from kerasbalance.training.checkpoint import CheckpointFolder
@@ -109,7 +112,7 @@ def test_a_run_that_branches_off_a_trunk_ends_as_one_that_was_trained_at_one_go(
 def test_the_report_says_what_became_of_the_scores(store, tmp_path, strategy, words):
     ratio = 1.0 if strategy in ("mined-all", "weighted") else 0.5
     run, _ = trained(store, tmp_path / "run", strategy=strategy, ratio=ratio)
-    assert words in summary(read_contents(run.folder, WINDOWS))
+    assert words in summary(read_contents(run.folder))
 
 
 def test_strategies_of_one_seed_test_on_the_same_cases_whatever_the_seed(store, tmp_path):
@@ -131,3 +134,27 @@ def test_contradictions_are_refused(store, tmp_path):
     result = CliRunner().invoke(main, [*words, "--no-mining", "--strategy", "random"])
     assert result.exit_code == 2
     assert "contradict" in result.output
+
+
+def test_an_evaluation_reads_each_test_slice_once(store, tmp_path, monkeypatch):
+    run, _ = trained(store, tmp_path / "run", strategy="none")
+    read = []
+    plain = StoreSource.read
+    monkeypatch.setattr(
+        StoreSource,
+        "read",
+        lambda self, refs, *flips: read.extend(refs.tolist()) or plain(self, refs, *flips),
+    )
+    evaluate_run(run)
+    assert sorted(read) == sorted(run.refs("test").tolist())
+
+
+def test_the_list_of_excluded_slices_is_read_once(store, tmp_path, monkeypatch):
+    (tmp_path / "list.csv").write_text("case,slice\n")
+    run = Run.create(store, tmp_path / "run", OPTIONS, tmp_path / "list.csv")
+    lists = []
+    monkeypatch.setattr(
+        train, "read_exclusions", lambda path, store: lists.append(path) or np.zeros(0, np.int64)
+    )
+    assert all(len(run.refs(*parts)) for parts in ("A", "B", "AB"))
+    assert len(lists) == 1

@@ -66,7 +66,8 @@ def tiny_model(shape, num_classes):
 
 def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **options):
     """Train on `folder/store` and evaluate; the run lies in `folder/run`."""
-    from kerasbalance.experiments.runs.evaluate import evaluate_run, write_evaluation
+    from kerasbalance.experiments.runs.evaluate import evaluate_run
+    from kerasbalance.experiments.runs.evaluation_files import write_evaluation
     from kerasbalance.experiments.runs.options import TrainOptions
     from kerasbalance.experiments.runs.train import Run
 

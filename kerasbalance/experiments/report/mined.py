@@ -79,7 +79,8 @@ def _body(run: Run, mined: Mined, hardest: Sequence[Picture]) -> str:
 def _suspects(run: Run, mined: Mined) -> str:
     if not mined.suspects:
         return (
-            "<p>None of the hard slices has a mask that looks wrong. The signs are listed in the README.</p>"
+            "<p>None of the hard slices has a mask that disagrees with its neighbours, with the prediction or with "
+            "the HU in it.</p>"
         )
     rows = [
         [one.case[:8], f"{one.slice + 1}", one.organ, one.reason, f"{one.score:.2f}", one.text]

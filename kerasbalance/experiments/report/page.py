@@ -17,8 +17,8 @@ from kerasbalance.experiments.report.style import CSS, SCRIPT
 from kerasbalance.experiments.report.surfaces import surface_pair
 from kerasbalance.experiments.report.views import case_views, slice_pictures
 from kerasbalance.experiments.runs.model import Segmenter
-from kerasbalance.experiments.runs.options import MINING, WINDOWS
 from kerasbalance.experiments.runs.segment import load_segmenter
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 from kerasbalance.experiments.runs.train import Run
 
 Progress = Callable[[str], None]
@@ -80,7 +80,7 @@ def write_report(run: Run, *, progress: Progress = lambda step: None) -> Path:
     """
     figures.new_figure()
     progress("tables")
-    report = _Report(run, read_contents(run.folder, WINDOWS), progress)
+    report = _Report(run, read_contents(run.folder), progress)
     path = run.folder.path / "report.html"
     write_page(path, f"kerasbalance: {prose.listed(run.options.organs)}", report.body())
     return path
@@ -135,7 +135,7 @@ class _Report:
             tiles.append((tables.number(dice.minimum, 3), f"the worst case of the {organ.organ}"))
         mining = self.contents.mining
         if mining is not None and mining.hard.any():
-            kind = prose.CHOSEN[self.run.options.strategy]
+            kind = STRATEGIES[self.run.options.strategy].kind
             tiles.append((f"{int(mining.hard.sum()):,}", f"{kind} slices of {len(mining):,} candidates"))
         cells = [f'<div class="tile"><b>{b}</b><span>{html.escape(t)}</span></div>' for b, t in tiles]
         return f'<div class="tiles">{"".join(cells)}</div>' if cells else ""
@@ -161,16 +161,17 @@ class _Report:
     def training(self) -> str:
         """Return loss and learning rate by iteration."""
         history, options = self.contents.history, self.run.options
+        on = missing("The training has not ended.", "kerasbalance train --resume --out RUN")
         if history is None:
-            return missing("The training has not ended.", "kerasbalance train --resume --out RUN")
+            return on
         mined = options.mine_iteration if options.mining else None
         steps = np.linspace(0, options.iterations, 201)
         rate = options.learning_rate * (1 - steps / options.iterations) ** options.power
         loss = figures.loss_curve(history["iteration"], history["loss"], history.get("val_loss"), mined)
-        caption = "Loss of the training slices, mean of each window of iterations."
+        caption = "Loss of the training slices, mean of each epoch."
         if mined:
             caption += " A rise after mining is expected: harder slices joined."
-        return _charts(
+        return ("" if self.contents.finished else on) + _charts(
             self.figure("loss", loss, caption),
             self.figure(
                 "learning-rate", figures.rate_curve(steps, rate, mined), "The learning rate decays to 0."
@@ -189,7 +190,7 @@ class _Report:
         caption = (f"Scores of the candidates. Not drawn: {int(perfect.sum()):,} slices that do not show the organ and "
                    "were left empty; their score is 1.")  # fmt: skip
         charts = [self.figure("scores", histogram, caption)]
-        if self.run.options.strategy in MINING and table.hard.any():
+        if STRATEGIES[self.run.options.strategy].by_score and table.hard.any():
             charts += [
                 self.figure(f"hard-by-{name}", figures.share_bars(count(table), title), caption)
                 for name, title, count, caption in _GROUPS

@@ -7,11 +7,9 @@ import numpy as np
 from kerasbalance.experiments.report.contents import Contents
 from kerasbalance.experiments.report.hardness import Share, by_area, by_case, by_position
 from kerasbalance.experiments.report.tables import number
-from kerasbalance.experiments.runs.options import MINING, ON_ALL
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 NETWORKS = {"unet": "U-Net", "fcn": "fully convolutional network (FCN-8s)"}
-CHOSEN = {"mined": "hard", "mined-all": "hard", "random": "random", "add-all": "added"}
-"""What the slices are that a strategy added."""
 LIMITS = (
     "This page shows one run: which slices were hard, and how good the model became. It does not show whether mining "
     "helped: another seed alone moves the mean Dice by a tenth of a point to a few tenths, and the worst case by more. "
@@ -34,7 +32,7 @@ def _training(contents: Contents) -> str:
     options = contents.record.options
     own = [row for row in contents.rows if row.part == "B"]
     network = NETWORKS.get(options.model, "network of your own")
-    trained = "learned" if contents.history is not None else "is learning"
+    trained = "learned" if contents.finished else "is learning"
     return (
         f"A {network} {trained} to segment {listed(options.organs)} in {options.iterations:,} iterations. It "
         f"trained on {len(own)} CT cases (part B, {sum(row.slices for row in own):,} slices) from the start."
@@ -46,20 +44,15 @@ def _mining(contents: Contents) -> str:
     if table is None or not len(table):
         return ""
     hard, cases = int(table.hard.sum()), len(np.unique(table.case))
-    whose = f"its own {cases} cases" if options.strategy in ON_ALL else f"{cases} other cases (part A)"
+    whose = (
+        f"its own {cases} cases"
+        if not STRATEGIES[options.strategy].needs_part_a
+        else f"{cases} other cases (part A)"
+    )
     scored = f"After {options.mine_iteration:,} iterations it scored the {len(table):,} slices of {whose}; "
     share, threshold = 100 * hard / len(table), number(table.threshold, 3)
     worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold})"
-    return (
-        scored
-        + {
-            "mined": f"{worst} joined the training.",
-            "mined-all": f"{worst} were trained on once more in each pass.",
-            "random": f"{hard:,} random ones of them joined the training, as many as mining would have added.",
-            "add-all": "all of them joined the training.",
-            "weighted": "each was drawn in proportion to 1 - score from then on.",
-        }[options.strategy]
-    )
+    return scored + STRATEGIES[options.strategy].outcome.format(worst=worst, hard=hard)
 
 
 def _results(contents: Contents) -> str:
@@ -75,7 +68,7 @@ def _results(contents: Contents) -> str:
 def hard_slices(contents: Contents) -> str:
     """Return one paragraph on who the hard slices are."""
     table = contents.mining
-    if table is None or not table.hard.any() or contents.record.options.strategy not in MINING:
+    if table is None or not table.hard.any() or not STRATEGIES[contents.record.options.strategy].by_score:
         return ""
     half = len(by_case(table)) // 2 or 1
     hard, total = int(table.hard.sum()), len(table)

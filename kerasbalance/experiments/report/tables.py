@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 
 from kerasbalance.evaluation.cases import CaseMetrics, MetricSummary, OrganSummary
 from kerasbalance.experiments.report.contents import Contents
-from kerasbalance.experiments.runs.train import describe_split
+from kerasbalance.experiments.runs.split import describe_split
 
 METRICS = {
     "dice": ("Case Dice", 3, ""),

@@ -43,7 +43,7 @@ def slice_pictures(
     source = run.source()
     refs = table.ref[rows]
     x, y = source.source.read(refs)
-    predicted = segment_refs(segmenter, source, refs)
+    predicted, _ = segment_refs(segmenter, source, refs)
     return tuple(
         Picture(
             case=str(table.case[row]),
@@ -75,14 +75,13 @@ def _case_view(run: Run, segmenter: Segmenter, metrics: CaseMetrics, value: int,
     number = [case.key for case in run.store.cases].index(metrics.case)
     source = run.source()
     refs = run.store.refs(run.options.organs, [number])
-    truth = source.source.read(refs)[1][..., 0]
-    predicted = segment_refs(segmenter, source, refs)
+    predicted, reference = segment_refs(segmenter, source, refs)
     between, height, width = run.store.cases[number].spacing_mm
     return CaseView(
         name=f"organ{value}-{rank}",
         rank=rank,
         metrics=metrics,
-        truth=truth == value,
+        truth=reference == value,
         predicted=predicted == value,
         spacing_mm=(math.nan if between is None else between, height, width),
     )

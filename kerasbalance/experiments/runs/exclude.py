@@ -1,6 +1,5 @@
 """Slices that a reviewer took out of training: a list by case and slice."""
 
-import csv
 from pathlib import Path
 
 import numpy as np
@@ -8,6 +7,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
+from kerasbalance.experiments.tabular import read_csv
 
 
 def read_exclusions(path: Path, store: SliceStore) -> NDArray[np.int64]:
@@ -25,9 +25,8 @@ def read_exclusions(path: Path, store: SliceStore) -> NDArray[np.int64]:
             `EXCLUDE`; the row is named).
     """
     try:
-        with path.open(newline="", encoding="utf-8-sig") as file:
-            rows = [(row["case"].strip(), int(row["slice"])) for row in csv.DictReader(file)]
-    except (OSError, KeyError, ValueError, TypeError, AttributeError, UnicodeDecodeError):
+        rows = [(row["case"].strip(), int(row["slice"])) for row in read_csv(path)]
+    except (OSError, KeyError, ValueError):
         raise _wrong("a list that cannot be read", path) from None
     refs = [_ref(store, number, key, position, path) for number, (key, position) in enumerate(rows, 1)]
     return np.unique(np.asarray(refs, np.int64))

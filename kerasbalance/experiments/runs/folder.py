@@ -10,6 +10,7 @@ from typing import Any
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.tabular import to_json
 
 FORMAT = 1
 _PACKAGES = (
@@ -27,7 +28,7 @@ _PACKAGES = (
 
 @dataclass(frozen=True)
 class RunFolder:
-    """The paths of a run; see DESIGN's "Run folder" in the README.
+    """The paths of a run; README's section "Training" lists the files.
 
     Args:
         path: the folder.
@@ -52,7 +53,7 @@ class RunFolder:
 
     @property
     def history_file(self) -> Path:
-        """`history.csv`: loss and rate by window."""
+        """`history.csv`: loss by epoch."""
         return self.path / "history.csv"
 
     @property
@@ -114,7 +115,7 @@ class RunRecord:
     def write(self, path: Path) -> None:
         """Write `run.json`, whole or not at all."""
         plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json()}
-        replace_file(path, (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+        replace_file(path, to_json(plain))
 
     @classmethod
     def read(cls, path: Path) -> "RunRecord":

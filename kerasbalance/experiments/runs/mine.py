@@ -12,7 +12,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.model import Segmenter, load_model
 from kerasbalance.experiments.runs.segment import segment_refs
 from kerasbalance.experiments.runs.slice_table import SliceTable
-from kerasbalance.experiments.runs.strategies import make_rule
+from kerasbalance.experiments.runs.strategies import parse_rule
 from kerasbalance.experiments.runs.suspects import Suspect, find_signs, measure_tissue
 from kerasbalance.experiments.runs.train import Run
 
@@ -57,7 +57,7 @@ def mine_run(run: Run, parts: Sequence[str] = ("A",), progress: Progress = lambd
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
     size = slices_at_a_time(model, run.options.batch_size)
     scores = kb.score_slices(model, source, refs, size, progress=progress)
-    sampler = kb.HardSliceSampler(refs, refs, make_rule(run.options), flips=run.options.flips)
+    sampler = kb.HardSliceSampler(refs, refs, parse_rule(run.options.rule), flips=run.options.flips)
     result = sampler.update(scores, iteration=run.options.iterations)
     table = SliceTable.of(run.store, run.options.organs, result)
     segmenter = Segmenter(model, size)
@@ -78,7 +78,7 @@ def _case_suspects(run: Run, segmenter: Segmenter, key: str, hard: NDArray[np.in
     number = int(run.store.case_of(hard[:1])[0])
     refs = run.store.refs(run.options.organs, [number])
     x, y = source.source.read(refs)
-    predicted = segment_refs(segmenter, source, hard)
+    predicted, _ = segment_refs(segmenter, source, hard)
     found = []
     for value, organ in enumerate(run.options.organs, 1):
         mask = y[..., 0] == value

@@ -12,9 +12,8 @@ from numpy.typing import NDArray
 from kerasbalance.backend.inference import predict_batch, slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.errors import CheckpointError
+from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.losses.dice import DiceLoss
-from kerasbalance.losses.hard_pixels import DiceFocalLoss, DiceTopKLoss
 from kerasbalance.losses.schedules import PolyDecay
 from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.training.checkpoint import CheckpointFolder
@@ -52,15 +51,15 @@ def _own_model(options: TrainOptions, shape: tuple[int, int, int]) -> Any:
                         "check the name and run the function by itself") from error  # fmt: skip
     if output[1:] != (*shape[:2], options.num_classes):
         raise DataError("MODEL", f"the model {options.model} with output {output}",
-                        f"(None, {shape[0]}, {shape[1]}, {options.num_classes})", "change the model")  # fmt: skip
+                        f"(None, {shape[0]}, {shape[1]}, {options.num_classes})",
+                        "give its last layer this shape")  # fmt: skip
     return model
 
 
 def compile_model(model: Any, options: TrainOptions) -> None:
     """Compile for training: SGD with polynomial decay and the run's loss."""
     rate = PolyDecay(options.learning_rate, options.iterations, power=options.power)
-    loss = {"dice": DiceLoss, "dice+focal": DiceFocalLoss, "dice+topk": DiceTopKLoss}[options.loss]
-    model.compile(keras.optimizers.SGD(rate, momentum=options.momentum), loss=loss())
+    model.compile(keras.optimizers.SGD(rate, momentum=options.momentum), loss=LOSSES[options.loss].make())
 
 
 def load_model(options: TrainOptions, plane: tuple[int, int], checkpoint: Path) -> Any:

@@ -6,26 +6,20 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.experiments.runs.strategies import STRATEGIES, parse_rule
 
 MODELS = ("unet", "fcn")
 FLIPS = ("none", "horizontal", "vertical", "both")
-STRATEGIES = ("none", "mined", "random", "add-all", "mined-all", "weighted")
-"""What happens when the slices have been scored: nothing, the hard ones of part A join, as many random ones join,
-all of A join, the hard ones of B are added once more, or B is drawn in proportion to 1 - score."""
-ON_ALL = ("mined-all", "weighted")
-"""Strategies that need no part A; with a selection ratio of 1 part B is all the data."""
 RATES = {"unet": 0.1, "fcn": 0.003}
 """Learning rates, with momentum 0.9, at which the networks learn from scratch; FCN-8s, without batch normalisation,
 does not survive the U-Net's."""
 OWN_RATE = 0.01
 """For a network of the user's own."""
-MINING = ("mined", "mined-all")
-"""Strategies that choose slices by their scores; the others take all, any, or weigh them."""
-RULES = ("below", "lowest")
-"""Rules by name; each takes a number from 0 to 1, see `kerasbalance.below` and `kerasbalance.lowest`."""
-LOSSES = ("dice", "dice+focal", "dice+topk")
-WINDOWS = 100
-"""A run is divided into about so many windows: points of the curve, chances for a checkpoint."""
+_OPTION_OF = {"organs": "organ"}
+"""Options of `train` that bear another name than what they set."""
+EPOCHS = 100
+"""A run is divided into about so many epochs: points of the curve, chances for a checkpoint."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -52,7 +46,7 @@ class TrainOptions:
             the hard slices from mining on.
         ratio: the share of the training cases that is part B.
         test_share: the share of all cases that is kept for evaluation.
-        validation_share: the share of all cases that is evaluated at the end of each window; they are not
+        validation_share: the share of all cases that is evaluated at the end of each epoch; they are not
             trained on.
         seed: of the split, the weights and the order.
         precision: Keras' dtype policy.
@@ -109,11 +103,10 @@ class TrainOptions:
         }
         for name, (sound, expected) in checks.items():
             if not sound:
-                raise usage(
-                    f"{name} {getattr(self, name)!r}", expected, f"correct --{name.replace('_', '-')}"
-                )
+                option = _OPTION_OF.get(name, name.replace("_", "-"))
+                raise usage(f"{name} {getattr(self, name)!r}", expected, f"correct --{option}")
         parse_rule(self.rule)
-        if self.strategy not in ("none", *ON_ALL) and self.ratio == 1:
+        if STRATEGIES[self.strategy].needs_part_a and self.ratio == 1:
             raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
                         "a ratio below 1, no mining, or mining in all the data",
                         "pass --ratio 0.5, --no-mining or --strategy mined-all")  # fmt: skip
@@ -138,14 +131,14 @@ class TrainOptions:
         return min(max(round(self.mine_at * self.iterations), 1), self.iterations - 1)
 
     @property
-    def window(self) -> int:
-        """Iterations a window."""
-        return max(1, math.ceil(self.iterations / WINDOWS))
+    def epoch_iterations(self) -> int:
+        """Iterations an epoch."""
+        return max(1, math.ceil(self.iterations / EPOCHS))
 
     @property
     def trunk_iterations(self) -> int:
-        """Iterations up to the end of the last window before mining: what runs can share that differ after it."""
-        return self.mine_iteration // self.window * self.window
+        """Iterations up to the end of the last epoch before mining: what runs can share that differ after it."""
+        return self.mine_iteration // self.epoch_iterations * self.epoch_iterations
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""
@@ -156,23 +149,6 @@ class TrainOptions:
         """Read what `to_json` returned."""
         lists = {name: tuple(value) for name, value in plain.items() if isinstance(value, list)}
         return cls(**{**plain, **lists})
-
-
-def parse_rule(text: str) -> tuple[str, float]:
-    """Return the name and the number of a rule such as "below:0.923" or "lowest:0.15".
-
-    Raises:
-        DataError: If it is not one of these, or the number lies outside 0 to 1 (code `USAGE`).
-    """
-    name, _, number = text.partition(":")
-    try:
-        value = float(number)
-    except ValueError:
-        value = math.nan
-    if name not in RULES or not 0 <= value <= 1:
-        raise usage(f"rule {text!r}", "below:SCORE or lowest:SHARE with a number from 0 to 1",
-                    "correct --rule, for example --rule lowest:0.15")  # fmt: skip
-    return name, value
 
 
 def usage(received: str, expected: str, advice: str) -> DataError:

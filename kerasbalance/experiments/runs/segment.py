@@ -33,8 +33,8 @@ def segment_refs(
     source: PaddedSource,
     refs: NDArray[np.int64],
     progress: Progress = lambda done: None,
-) -> NDArray[np.uint8]:
-    """Segment slices of a store.
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Segment slices of a store and read their reference; each slice is read once.
 
     Args:
         segmenter: the model.
@@ -43,15 +43,17 @@ def segment_refs(
         progress: called with the number of slices done since the last call.
 
     Returns:
-        Labels, uint8 `(n, rows, columns)` without the padding.
+        Labels of the prediction and of the reference, uint8 `(n, rows, columns)` each, without the padding.
     """
     rows, columns = source.source.plane
-    labels = np.empty((len(refs), rows, columns), np.uint8)
+    labels, reference = np.empty((2, len(refs), rows, columns), np.uint8)
     for start in range(0, len(refs), segmenter.batch_size):
         part = slice(start, start + segmenter.batch_size)
-        labels[part] = segmenter.labels(source.read(refs[part])[0])[:, :rows, :columns]
+        x, y = source.read(refs[part])
+        labels[part] = segmenter.labels(x)[:, :rows, :columns]
+        reference[part] = y[:, :rows, :columns, 0]
         progress(len(labels[part]))
-    return labels
+    return labels, reference
 
 
 def segment_volume(

@@ -1,7 +1,5 @@
 """`slices.csv`: what mining decided about each slice, with its case, position and size of organ beside it."""
 
-import csv
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
 from pathlib import Path
@@ -12,6 +10,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
+from kerasbalance.experiments.tabular import read_csv, to_csv
 from kerasbalance.mining.result import MiningResult
 
 COLUMNS = ("ref", "case", "slice", "slices", "pixels", "score", "hard", "reason", "copies")
@@ -72,13 +71,12 @@ class SliceTable:
 
     def to_csv(self) -> bytes:
         """Return the table as CSV; scores read back bit by bit, `hard` is 0 or 1."""
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(COLUMNS)
         columns = [getattr(self, name).tolist() for name in COLUMNS]
-        for *plain, score, hard, reason, copies in zip(*columns, strict=True):
-            writer.writerow([*plain, repr(score), int(hard), reason, f"{copies:.6g}"])
-        return text.getvalue().encode()
+        rows = (
+            [*plain, score, int(hard), reason, f"{copies:.6g}"]
+            for *plain, score, hard, reason, copies in zip(*columns, strict=True)
+        )
+        return to_csv(COLUMNS, rows)
 
     @classmethod
     def read(cls, path: Path) -> "SliceTable":
@@ -88,12 +86,11 @@ class SliceTable:
             DataError: the file is missing or malformed (code `SLICES`).
         """
         try:
-            with path.open(newline="") as file:
-                rows = list(csv.DictReader(file))
+            rows = read_csv(path)
             columns: dict[str, Any] = {name: [row[name] for row in rows] for name in COLUMNS}
             columns["hard"] = [{"0": False, "1": True}[value] for value in columns["hard"]]
             arrays = {name: np.array(values).astype(_KINDS[name]) for name, values in columns.items()}
-        except (OSError, KeyError, ValueError, TypeError, csv.Error):
+        except (OSError, KeyError, ValueError):
             raise DataError("SLICES", "a run without a readable slices.csv", "the file that train wrote",
                             "restore it or train again", path=path) from None  # fmt: skip
         return cls(**arrays)

@@ -1,17 +1,21 @@
 """Which case of a store does what in a run: test, validation, part A, part B. Patients stay together."""
 
-import csv
-import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import astuple, dataclass
 from pathlib import Path
+
+import numpy as np
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import CaseFacts, SliceStore
 from kerasbalance.data.store.files import replace_file
+from kerasbalance.evaluation.splits import split_cases
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.tabular import read_csv, to_csv
 
 TEST, VALIDATION, PART_A, PART_B = "test", "validation", "A", "B"
+_DRAWS = (TEST, VALIDATION, PART_A)
+"""A draw is named by the seed and by its place here."""
 COLUMNS = ("case", "patient", "part", "slices", "positive")
 
 
@@ -49,19 +53,17 @@ def split_store(
     Raises:
         DataError: too few cases or patients for the parts that were asked for (code `SPLIT`).
     """
-    from kerasbalance import split_cases
-
     cases = [case for case in store.cases if set(options.organs) <= set(case.organs)]
     rows = [SplitRow(c.key, c.patient, "", c.slices, _positive(c, options.organs)) for c in cases]
     parts: dict[str, str] = {}
     try:
         first = options.seed if test_seed is None else test_seed
-        rest = _take(split_cases, rows, options.test_share, first, TEST, parts)
+        rest = _take(rows, options.test_share, first, TEST, parts)
         if options.validation_share:
             share = options.validation_share / (1 - options.test_share)
-            rest = _take(split_cases, rest, share, options.seed + 1, VALIDATION, parts)
+            rest = _take(rest, share, options.seed, VALIDATION, parts)
         if options.ratio < 1:
-            rest = _take(split_cases, rest, 1 - options.ratio, options.seed + 2, PART_A, parts)
+            rest = _take(rest, 1 - options.ratio, options.seed, PART_A, parts)
     except ValueError as error:
         raise DataError(
             "SPLIT",
@@ -75,9 +77,10 @@ def split_store(
 
 
 def _take(
-    split_cases: object, rows: Sequence[SplitRow], share: float, seed: int, part: str, parts: dict[str, str]
+    rows: Sequence[SplitRow], share: float, seed: int, part: str, parts: dict[str, str]
 ) -> list[SplitRow]:
-    split = split_cases(rows, ratio=1 - share, seed=seed)  # type: ignore[operator]
+    draw = np.random.SeedSequence((seed, _DRAWS.index(part)))
+    split = split_cases(rows, ratio=1 - share, seed=int(draw.generate_state(1)[0]))
     parts.update({rows[number].case: part for number in split.part_a})
     return [rows[number] for number in sorted(split.part_b)]
 
@@ -88,11 +91,7 @@ def _positive(case: CaseFacts, organs: Sequence[str]) -> int:
 
 def write_split(path: Path, rows: Sequence[SplitRow]) -> None:
     """Write the split as CSV; the file is whole or untouched."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    writer.writerows([row.case, row.patient, row.part, row.slices, row.positive] for row in rows)
-    replace_file(path, text.getvalue().encode())
+    replace_file(path, to_csv(COLUMNS, map(astuple, rows)))
 
 
 def read_split(path: Path) -> tuple[SplitRow, ...]:
@@ -102,12 +101,11 @@ def read_split(path: Path) -> tuple[SplitRow, ...]:
         DataError: the file is missing, malformed, or one patient is in test and in training (code `SPLIT`).
     """
     try:
-        with path.open(newline="") as file:
-            rows = tuple(
-                SplitRow(r["case"], r["patient"], r["part"], int(r["slices"]), int(r["positive"]))
-                for r in csv.DictReader(file)
-            )
-    except (OSError, KeyError, ValueError, TypeError):
+        rows = tuple(
+            SplitRow(r["case"], r["patient"], r["part"], int(r["slices"]), int(r["positive"]))
+            for r in read_csv(path)
+        )
+    except (OSError, KeyError, ValueError):
         raise DataError("SPLIT", "a run without a readable split.csv", "the file that train wrote",
                         "restore it or train again", path=path) from None  # fmt: skip
     sides: dict[str, str] = {}
@@ -117,3 +115,15 @@ def read_split(path: Path) -> tuple[SplitRow, ...]:
             raise DataError("SPLIT", f"patient {row.patient[:8]} in {sides[row.patient]} and in {side}",
                             "every patient on one side", "restore split.csv as train wrote it", path=path)  # fmt: skip
     return rows
+
+
+def describe_split(rows: Sequence[SplitRow]) -> list[tuple[str, int, int, int, float]]:
+    """Return for each part its cases, patients, slices and share of positive slices."""
+    table = []
+    for part in (PART_B, PART_A, VALIDATION, TEST):
+        own = [row for row in rows if row.part == part]
+        if own:
+            slices = sum(row.slices for row in own)
+            share = sum(row.positive for row in own) / slices
+            table.append((part, len(own), len({row.patient for row in own}), slices, share))
+    return table

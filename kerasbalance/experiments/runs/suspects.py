@@ -20,8 +20,6 @@ Not found: errors that many slices in a row share (ingest checks whole cases, se
 pixel or two, and errors on slices that the model did not find hard.
 """
 
-import csv
-import io
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
@@ -29,6 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.ingest.organ_check import MAX_IQR_HU
+from kerasbalance.experiments.tabular import to_csv
 from kerasbalance.mining.counts import dice_from_counts
 
 Mask = NDArray[np.bool_]
@@ -184,11 +183,10 @@ def _dice(first: Mask, second: Mask) -> float:
 
 def suspects_csv(suspects: Sequence[Suspect]) -> bytes:
     """Return the list as CSV with the heading `case,slice,organ,reason,score,pixels,text`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(COLUMNS)
-    for one in suspects:
-        writer.writerow(
-            [one.case, one.slice, one.organ, one.reason, f"{one.score:.3f}", one.pixels, one.text]
-        )
-    return text.getvalue().encode()
+    return to_csv(
+        COLUMNS,
+        [
+            (one.case, one.slice, one.organ, one.reason, f"{one.score:.3f}", one.pixels, one.text)
+            for one in suspects
+        ],
+    )

@@ -1,8 +1,6 @@
 """The paper's protocol on a store: split, pre-train on part B, score part A, add its hard slices, train on."""
 
-import contextlib
-import csv
-import io
+import functools
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,6 +16,7 @@ from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
+from kerasbalance.experiments.runs.history import HistoryFile, write_history
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.planes import PaddedSource
@@ -25,14 +24,13 @@ from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import (
     PART_A,
     PART_B,
-    TEST,
     VALIDATION,
     SplitRow,
     read_split,
     split_store,
     write_split,
 )
-from kerasbalance.experiments.runs.strategies import make_sampler
+from kerasbalance.experiments.runs.strategies import STRATEGIES, Material, parse_rule
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 
 
@@ -43,7 +41,7 @@ class TrainResult:
     Args:
         folder: where it lies.
         rows: the split.
-        loss: mean loss of the last window.
+        loss: mean loss of the last epoch.
         mining: the table of the scored slices, None without mining.
     """
 
@@ -154,9 +152,12 @@ class Run:
         keys = {row.case for row in self.rows if row.part in parts}
         numbers = [n for n, case in enumerate(self.store.cases) if case.key in keys]
         refs = self.store.refs(self.options.organs, numbers)
-        if not self.folder.exclude_file.exists() or not {PART_A, PART_B} & set(parts):
-            return refs
-        return np.setdiff1d(refs, read_exclusions(self.folder.exclude_file, self.store))
+        return np.setdiff1d(refs, self._excluded) if {PART_A, PART_B} & set(parts) else refs
+
+    @functools.cached_property
+    def _excluded(self) -> np.ndarray:
+        file = self.folder.exclude_file
+        return read_exclusions(file, self.store) if file.exists() else np.zeros(0, np.int64)
 
     def source(self) -> PaddedSource:
         """Return images and labels of the run's organs, padded to what the network takes."""
@@ -182,6 +183,8 @@ class Run:
         """
         with CheckpointFolder(trunk.folder.path / "checkpoint") as folder:
             newest = folder.load()
+        if trunk.folder.history_file.exists():
+            replace_file(self.folder.history_file, trunk.folder.history_file.read_bytes())
         with CheckpointFolder(self.folder.path / "checkpoint") as folder:
             folder.save(newest.arrays, newest.info)
         return Run(self.folder, self.record, self.rows, self.store, resumed=True)
@@ -204,7 +207,7 @@ class Run:
             callbacks = [mining, *callbacks]
         history = self._fit(model, dataset, self.options.iterations, callbacks, verbose)
         result = mining.results[-1] if mining is not None and mining.results else None
-        self._write_history(history)
+        write_history(self.folder.history_file, history.epoch, history.history)
         if result is not None:
             table = SliceTable.of(self.store, self.options.organs, result)
             replace_file(self.folder.slices_file, table.to_csv())
@@ -219,12 +222,14 @@ class Run:
                             "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
         model = build_model(options, source.plane)
         compile_model(model, options)
-        sampler = make_sampler(options, self.refs(PART_B), self.refs(PART_A))
+        base, candidates = self.refs(PART_B), self.refs(PART_A)
+        material = Material(base, candidates, parse_rule(options.rule), options.flips, options.seed)
+        sampler = STRATEGIES[options.strategy].make(material)
         dataset = kb.IndexedDataset(
             source,
             sampler.index,
             batch_size=options.batch_size,
-            steps_per_epoch=options.window,
+            steps_per_epoch=options.epoch_iterations,
             seed=options.seed,
         )
         if not options.mining:
@@ -235,7 +240,7 @@ class Run:
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
-        log = keras.callbacks.CSVLogger(self.folder.history_file, append=self.resumed)
+        log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         try:
             return kb.fit(
                 model,
@@ -259,12 +264,6 @@ class Run:
                             if begun else "a run without a checkpoint", "a sound checkpoint of this run that no other "
                             "process trains on", "wait for the other process, or train a new run",
                             path=self.folder.path) from error  # fmt: skip
-        finally:
-            with contextlib.suppress(
-                OSError
-            ):  # a full disk: the error that ended the training is the one to be told
-                if log.csv_file is not None:
-                    log.csv_file.close()
 
     def _validation(self, source: PaddedSource) -> Any:
         refs = self.refs(VALIDATION)
@@ -272,33 +271,9 @@ class Run:
             return None
         size = min(self.options.batch_size, len(refs))
         steps = len(refs) // size
-        index = kb.HardSliceSampler(refs, refs, kb.below(0)).index
         return kb.IndexedDataset(
-            source, index, batch_size=size, steps_per_epoch=steps, seed=self.options.seed
+            source, kb.Index(refs), batch_size=size, steps_per_epoch=steps, seed=self.options.seed
         )
-
-    def _write_history(self, history: Any) -> None:
-        names = list(history.history)
-        text = io.StringIO()
-        writer = csv.writer(text, lineterminator="\n")
-        writer.writerow(["window", *names])
-        writer.writerows(
-            [window, *values]
-            for window, *values in zip(history.epoch, *(history.history[name] for name in names), strict=True)
-        )
-        replace_file(self.folder.history_file, text.getvalue().encode())
-
-
-def describe_split(rows: Sequence[SplitRow]) -> list[tuple[str, int, int, int, float]]:
-    """Return for each part its cases, patients, slices and share of positive slices."""
-    table = []
-    for part in (PART_B, PART_A, VALIDATION, TEST):
-        own = [row for row in rows if row.part == part]
-        if own:
-            slices = sum(row.slices for row in own)
-            share = sum(row.positive for row in own) / slices
-            table.append((part, len(own), len({row.patient for row in own}), slices, share))
-    return table
 
 
 def _shaping(store: SliceStore) -> tuple[int | None, int | None]:

@@ -3,7 +3,9 @@
 import re
 from dataclasses import dataclass
 
+from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import usage
+from kerasbalance.experiments.runs.strategies import STRATEGIES, Strategy
 
 PAPER_RATIO = 0.5
 
@@ -32,23 +34,17 @@ class Arm:
         return self.ratio, self.loss
 
 
+def _arm_of(strategy: Strategy) -> Arm:
+    ratio = PAPER_RATIO if strategy.needs_part_a else 1.0
+    return Arm(strategy.name, ratio, strategy.name, "dice", strategy.arm)
+
+
 NAMED = {
     arm.name: arm
     for arm in (
-        Arm("all", 1.0, "none", "dice", "all training cases"),
-        Arm(
-            "mined",
-            PAPER_RATIO,
-            "mined",
-            "dice",
-            "half of the cases, then the hard slices of the rest (the paper)",
-        ),
-        Arm("random", PAPER_RATIO, "random", "dice", "half, then as many random slices of the rest"),
-        Arm("add-all", PAPER_RATIO, "add-all", "dice", "half, then all slices of the rest"),
-        Arm("mined-all", 1.0, "mined-all", "dice", "all cases, then the hard slices once more"),
-        Arm("weighted", 1.0, "weighted", "dice", "all cases, then drawn by 1 - score"),
-        Arm("focal", 1.0, "none", "dice+focal", "all cases, Dice and focal loss"),
-        Arm("topk", 1.0, "none", "dice+topk", "all cases, Dice and the hardest tenth of the pixels"),
+        Arm("all", 1.0, "none", "dice", STRATEGIES["none"].arm),
+        *(_arm_of(strategy) for strategy in STRATEGIES.values() if strategy.name != "none"),
+        *(Arm(loss.arm, 1.0, "none", loss.name, loss.meaning) for loss in LOSSES.values() if loss.arm),
     )
 }
 DEFAULT = ("all", "0.8", "0.5", "0.3", "0.2", "mined", "random")

@@ -14,6 +14,7 @@ from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.folder import installed_versions
 from kerasbalance.experiments.runs.options import OWN_RATE, RATES, TrainOptions, usage
 from kerasbalance.experiments.studies.arms import Arm, parse_arm
+from kerasbalance.experiments.tabular import to_json
 
 FORMAT = 1
 TEST_SEED = 0
@@ -150,7 +151,7 @@ class StudyRecord:
         """Write `study.json`, whole or not at all; the folder is made if need be."""
         folder.mkdir(parents=True, exist_ok=True)
         plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json()}
-        replace_file(folder / "study.json", (json.dumps(plain, indent=1, allow_nan=False) + "\n").encode())
+        replace_file(folder / "study.json", to_json(plain))
 
     @classmethod
     def read(cls, folder: Path) -> "StudyRecord":

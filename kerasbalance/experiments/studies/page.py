@@ -1,7 +1,6 @@
 """The page of a study: verdict, tables and figures, readable without a network."""
 
 import html
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -13,6 +12,7 @@ from kerasbalance.experiments.studies import tables
 from kerasbalance.experiments.studies.options import StudyRecord
 from kerasbalance.experiments.studies.results import MEASURES, GroupResults
 from kerasbalance.experiments.studies.verdict import CAUTION, NAMES, comparisons, headline, legend, sentences
+from kerasbalance.experiments.tabular import to_json
 
 
 def write_study(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> Path:
@@ -28,8 +28,7 @@ def write_study(folder: Path, record: StudyRecord, groups: Sequence[GroupResults
     """
     for name, content in tables.csv_files(groups).items():
         replace_file(folder / name, content)
-    text = json.dumps(tables.plain(groups), indent=1, allow_nan=False) + "\n"
-    replace_file(folder / "results.json", text.encode())
+    replace_file(folder / "results.json", to_json(tables.plain(groups)))
     replace_file(folder / "study.md", tables.markdown(record, groups).encode())
     if not figures.can_draw():
         return folder / "study.md"

@@ -1,6 +1,5 @@
 """The runs of a study brought together: scores by arm, seed and case, and what differs between arms."""
 
-import csv
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.errors import DataError
 from kerasbalance.evaluation.cases import CaseMetrics
 from kerasbalance.evaluation.paired import (
     PairedDifference,
@@ -17,12 +15,12 @@ from kerasbalance.evaluation.paired import (
     paired_difference,
     summarise_scores,
 )
-from kerasbalance.experiments.report.contents import read_cases
+from kerasbalance.experiments.runs.evaluation_files import read_cases, read_slices
 from kerasbalance.experiments.runs.folder import RunFolder
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.studies.arms import BASELINES, Arm, parse_arm
 from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
-from kerasbalance.experiments.studies.study import is_done
+from kerasbalance.experiments.studies.progress import is_done
 
 Scores = NDArray[np.float64]
 
@@ -218,7 +216,7 @@ def _read_group(
 
 
 def _read_run(run: RunFolder, seed: int, batch_size: int) -> RunScores:
-    cases = sorted(read_cases(run.eval_folder / "cases.csv"), key=lambda case: case.case)
+    cases = sorted(read_cases(run.eval_folder), key=lambda case: case.case)
     added, threshold = 0, math.nan
     if run.slices_file.exists():
         table = SliceTable.read(run.slices_file)
@@ -226,7 +224,7 @@ def _read_run(run: RunFolder, seed: int, batch_size: int) -> RunScores:
     return RunScores(
         seed=seed,
         cases=tuple(case for case in cases if case.reference_voxels),
-        slice_dice=_positive_slices(run.eval_folder / "slices.csv"),
+        slice_dice=_positive_slices(run.eval_folder),
         false_positives=sum(case.false_positive_slices for case in cases),
         empty=sum(case.empty_slices for case in cases),
         iterations=run.saved_iteration,
@@ -236,17 +234,8 @@ def _read_run(run: RunFolder, seed: int, batch_size: int) -> RunScores:
     )
 
 
-def _positive_slices(path: Path) -> Scores:
-    try:
-        with path.open(newline="") as file:
-            rows = [
-                (row["case"], int(row["slice"]), float(row["dice"]))
-                for row in csv.DictReader(file)
-                if int(row["reference_pixels"])
-            ]
-    except (OSError, KeyError, ValueError, TypeError, csv.Error):
-        raise DataError("REPORT", "a run without a readable eval/slices.csv", "the file that eval wrote",
-                        "remove that run's folder and run the study again", path=path) from None  # fmt: skip
+def _positive_slices(folder: Path) -> Scores:
+    rows = [(one.case, one.slice, one.dice) for one in read_slices(folder) if one.reference_pixels]
     return np.array([dice for _, _, dice in sorted(rows)])
 
 

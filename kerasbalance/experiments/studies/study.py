@@ -1,6 +1,5 @@
 """Runs a study: what there is to do, what it will take, and the doing."""
 
-import dataclasses
 import shutil
 import tempfile
 from collections.abc import Callable
@@ -9,8 +8,9 @@ from pathlib import Path
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
-from kerasbalance.experiments.runs.folder import RunFolder
-from kerasbalance.experiments.studies.options import StudyRecord, Unit, unit_folder
+from kerasbalance.experiments.runs.split import split_store
+from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord
+from kerasbalance.experiments.studies.progress import iterations_left, units_left
 from kerasbalance.experiments.studies.workers import Task, run_units
 
 Progress = Callable[[int, str], None]
@@ -43,46 +43,10 @@ def check_store(store: SliceStore, record: StudyRecord) -> None:
     Raises:
         DataError: as `Run.create`.
     """
-    from kerasbalance.experiments.runs.split import split_store
-    from kerasbalance.experiments.studies.options import TEST_SEED
-
     for unit in record.options.units():
         store.source((unit.organ,))
         for arm in unit.arms:
             split_store(store, record.options.train_options(unit, arm), test_seed=TEST_SEED)
-
-
-def units_left(folder: Path, record: StudyRecord) -> list[Unit]:
-    """Return the units that are not done, each with the arms that it lacks."""
-    found = []
-    for unit in record.options.units():
-        place = unit_folder(folder, unit)
-        missing = tuple(arm for arm in unit.arms if not is_done(place / arm.name))
-        if missing:
-            found.append(dataclasses.replace(unit, arms=missing))
-    return found
-
-
-def is_done(run: Path) -> bool:
-    """Say whether a run needs nothing more: it is evaluated, or it diverged, which it would do again."""
-    folder = RunFolder(run)
-    return (folder.eval_folder / "summary.json").exists() or folder.diverged_file.exists()
-
-
-def iterations_left(folder: Path, record: StudyRecord, unit: Unit) -> int:
-    """Return the iterations that a unit lacks, its trunk counted once."""
-    options, place = record.options.train_options(unit, unit.arms[0]), unit_folder(folder, unit)
-    done = [RunFolder(place / arm.name).saved_iteration for arm in unit.arms]
-    left = sum(options.iterations - max(saved, options.trunk_iterations) for saved in done)
-    if all(done):
-        return left
-    return left + options.trunk_iterations - RunFolder(trunk_folder(folder, unit)).saved_iteration
-
-
-def trunk_folder(folder: Path, unit: Unit) -> Path:
-    """Return where the part of the training lies that the arms of a unit share."""
-    ratio, loss = unit.arms[0].trunk
-    return unit_folder(folder, unit) / f"trunk-{ratio:g}-{loss}"
 
 
 def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:

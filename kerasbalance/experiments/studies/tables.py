@@ -1,7 +1,5 @@
 """The tables of a study: the paper's layout and more, as rows that CSV, Markdown and HTML share."""
 
-import csv
-import io
 import math
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -9,6 +7,7 @@ from typing import Any
 from kerasbalance.experiments.studies.options import StudyRecord
 from kerasbalance.experiments.studies.results import ArmRow, Difference, GroupResults
 from kerasbalance.experiments.studies.verdict import CAUTION, comparisons, legend, points, sentences, strength
+from kerasbalance.experiments.tabular import to_csv
 
 HEADERS = ["arm", "mean ± SD", "min", "max", "worst tenth", "hard slices", "false positives", "SD of seeds", "seeds",
            "added slices", "iterations"]  # fmt: skip
@@ -100,12 +99,12 @@ def csv_files(groups: Sequence[GroupResults]) -> dict[str, bytes]:
     place = ["organ", "model"]
     numbers = [name for name in ArmRow.__dataclass_fields__ if name != "arm"]
     return {
-        "runs.csv": _csv([*place, "arm", "seed", "mean", "minimum", "maximum", "false_positives", "empty_slices",
+        "runs.csv": to_csv([*place, "arm", "seed", "mean", "minimum", "maximum", "false_positives", "empty_slices",
                           "added", "iterations", "slices_seen"], runs),
-        "cases.csv": _csv([*place, "arm", "seed", "case", "dice"], cases),
-        "arms.csv": _csv([*place, "arm", *numbers], arms),
-        "differences.csv": _csv([*place, "arm", "baseline", "measure", "difference", "low", "high", "seeds_up", "seeds",
-                                 "p", "adjusted_p", "shown"], differences),
+        "cases.csv": to_csv([*place, "arm", "seed", "case", "dice"], cases),
+        "arms.csv": to_csv([*place, "arm", *numbers], arms),
+        "differences.csv": to_csv([*place, "arm", "baseline", "measure", "difference", "low", "high", "seeds_up",
+                                   "seeds", "p", "adjusted_p", "shown"], differences),
     }  # fmt: skip
 
 
@@ -164,11 +163,3 @@ def _or_none(value: Any) -> Any:
 
 def _number(value: float, digits: int) -> str:
     return "–" if math.isnan(value) else f"{value:.{digits}f}"
-
-
-def _csv(headers: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(headers)
-    writer.writerows(rows)
-    return text.getvalue().encode()

@@ -1,6 +1,5 @@
 """The runs of one unit, trained and evaluated one after the other in a process of their own."""
 
-import json
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -10,13 +9,15 @@ import keras
 
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.errors import NonFiniteError
-from kerasbalance.experiments.runs.evaluate import evaluate_run, write_evaluation
+from kerasbalance.experiments.runs.evaluate import evaluate_run
+from kerasbalance.experiments.runs.evaluation_files import write_evaluation
 from kerasbalance.experiments.runs.folder import RunFolder
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.train import Run
 from kerasbalance.experiments.studies.arms import Arm
 from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
-from kerasbalance.experiments.studies.study import is_done, trunk_folder
+from kerasbalance.experiments.studies.progress import is_done, trunk_folder
+from kerasbalance.experiments.tabular import to_json
 
 Report = Callable[[str, Any], None]
 TIMED_STEPS = 5
@@ -48,7 +49,7 @@ def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> N
                 run = run.branch(trunk)
             run.train([_Counter(report)])
         except NonFiniteError as error:
-            replace_file(run.folder.diverged_file, (json.dumps({"error": str(error)}) + "\n").encode())
+            replace_file(run.folder.diverged_file, to_json({"error": str(error)}))
         else:
             write_evaluation(run.folder.eval_folder, evaluate_run(run))
         report("done", arm.name)

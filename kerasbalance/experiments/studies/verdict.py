@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from kerasbalance.experiments.runs.options import MINING
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 from kerasbalance.experiments.studies.results import Difference, GroupResults
 
 FEWEST_SEEDS = 5
@@ -107,7 +107,7 @@ def sentences(group: GroupResults) -> list[str]:
     early = [
         f"{arm.arm.name}, seed {run.seed} (up to {run.threshold:.2f})"
         for arm in group.arms
-        if arm.arm.strategy in MINING
+        if STRATEGIES[arm.arm.strategy].by_score
         for run in arm.runs
         if run.threshold < LEARNED
     ]

@@ -11,7 +11,7 @@ from kerasbalance.cli.common import print_json, progress, table
 
 if TYPE_CHECKING:
     from kerasbalance.evaluation.cases import MetricSummary, OrganSummary
-    from kerasbalance.experiments.runs.evaluate import Evaluation
+    from kerasbalance.experiments.runs.evaluation_files import Evaluation
 
 _NAMES = {
     "dice": ("case Dice", 4),
@@ -24,7 +24,8 @@ _NAMES = {
 
 def evaluate_run_folder(path: Path, store: Path | None, keep_largest: tuple[str, ...], as_json: bool) -> None:
     """Evaluate, write the tables into the run's folder, and show the summary."""
-    from kerasbalance.experiments.runs.evaluate import evaluate_run, plain_summary, write_evaluation
+    from kerasbalance.experiments.runs.evaluate import evaluate_run
+    from kerasbalance.experiments.runs.evaluation_files import plain_summary, write_evaluation
     from kerasbalance.experiments.runs.split import TEST
     from kerasbalance.experiments.runs.train import Run
 

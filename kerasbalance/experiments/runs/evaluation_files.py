@@ -1,0 +1,108 @@
+"""The folder `eval` of a run: `cases.csv`, `slices.csv` and `summary.json`, written and read here alone."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.files import replace_file
+from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
+from kerasbalance.experiments.tabular import read_csv, to_csv, to_json, with_words
+
+CASES, SLICES, SUMMARY = "cases.csv", "slices.csv", "summary.json"
+_CLEANED = "largest part only"
+_KINDS = {"str": str, "int": int, "float": float}
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What the model of a run is worth on cases that it has never seen.
+
+    Args:
+        cases: One row for each test case and organ.
+        slices: One row for each of their slices and organ.
+        summary: One entry an organ.
+        cleaned: As `summary`, with only the largest connected part of the prediction; empty unless asked for.
+    """
+
+    cases: tuple[CaseMetrics, ...]
+    slices: tuple[SliceMetrics, ...]
+    summary: tuple[OrganSummary, ...]
+    cleaned: tuple[OrganSummary, ...] = ()
+
+
+def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
+    """Write the three files, each whole or not at all; the summary comes last, so that it stands for all three."""
+    folder.mkdir(parents=True, exist_ok=True)
+    replace_file(folder / CASES, _csv(CaseMetrics, evaluation.cases))
+    replace_file(folder / SLICES, _csv(SliceMetrics, evaluation.slices))
+    replace_file(folder / SUMMARY, to_json(plain_summary(evaluation)))
+
+
+def plain_summary(evaluation: Evaluation) -> dict[str, Any]:
+    """Return the summary as JSON takes it: NaN and infinity as words."""
+    plain = {"organs": [with_words(asdict(organ)) for organ in evaluation.summary]}
+    if evaluation.cleaned:
+        plain[_CLEANED] = [with_words(asdict(organ)) for organ in evaluation.cleaned]
+    return plain
+
+
+def is_evaluated(folder: Path) -> bool:
+    """Return whether the folder holds a whole evaluation."""
+    return (folder / SUMMARY).exists()
+
+
+def read_cases(folder: Path) -> tuple[CaseMetrics, ...]:
+    """Read the table of cases; empty before the evaluation.
+
+    Raises:
+        DataError: If it is malformed (code `REPORT`).
+    """
+    return tuple(CaseMetrics(**row) for row in _rows(folder / CASES, CaseMetrics))
+
+
+def read_slices(folder: Path) -> tuple[SliceMetrics, ...]:
+    """Read the table of slices; empty before the evaluation.
+
+    Raises:
+        DataError: If it is malformed (code `REPORT`).
+    """
+    return tuple(SliceMetrics(**row) for row in _rows(folder / SLICES, SliceMetrics))
+
+
+def read_cleaned(folder: Path) -> dict[str, float]:
+    """Read the mean case Dice by organ when only the largest part is kept; empty where that was not asked for.
+
+    Raises:
+        DataError: If the summary is malformed (code `REPORT`).
+    """
+    path = folder / SUMMARY
+    if not path.exists():
+        return {}
+    try:
+        organs = json.loads(path.read_text()).get(_CLEANED, [])
+        return {str(organ["organ"]): float(organ["metrics"]["dice"]["mean"]) for organ in organs}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):
+        raise _unreadable(path) from None
+
+
+def _csv(kind: Any, rows: Sequence[Any]) -> bytes:
+    names = [field.name for field in fields(kind)]
+    return to_csv(names, ([getattr(row, name) for name in names] for row in rows))
+
+
+def _rows(path: Path, kind: Any) -> list[dict[str, Any]]:
+    if not (path.exists() or is_evaluated(path.parent)):
+        return []
+    names = {field.name: _KINDS[str(getattr(field.type, "__name__", field.type))] for field in fields(kind)}
+    try:
+        return [{name: read(row[name]) for name, read in names.items()} for row in read_csv(path)]
+    except (OSError, KeyError, ValueError):
+        raise _unreadable(path) from None
+
+
+def _unreadable(path: Path) -> DataError:
+    return DataError("REPORT", f"a run without a readable eval/{path.name}", "the file that eval wrote",
+                     "run kerasbalance eval again", path=path)  # fmt: skip

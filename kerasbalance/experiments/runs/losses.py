@@ -1,0 +1,42 @@
+"""What a run minimises: one entry a loss, with its words. A new one is one entry."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import kerasbalance as kb
+
+
+@dataclass(frozen=True)
+class Loss:
+    """One loss.
+
+    Args:
+        name: The word for it in options and files.
+        make: Makes the Keras loss.
+        help: A sentence for `--help`.
+        arm: The name of the arm of a study that uses it; empty for the loss of all other arms.
+        meaning: What that arm trains on.
+    """
+
+    name: str
+    make: Callable[[], Any]
+    help: str
+    arm: str = ""
+    meaning: str = ""
+
+
+LOSSES = {
+    loss.name: loss
+    for loss in (
+        Loss("dice", lambda: kb.DiceLoss(), "The Dice of the batch."),
+        Loss(
+            "dice+focal", lambda: kb.DiceFocalLoss(), "Dice and focal loss.",
+            arm="focal", meaning="all cases, Dice and focal loss",
+        ),
+        Loss(
+            "dice+topk", lambda: kb.DiceTopKLoss(), "Dice and cross-entropy of the hardest tenth of the pixels.",
+            arm="topk", meaning="all cases, Dice and the hardest tenth of the pixels",
+        ),
+    )
+}  # fmt: skip

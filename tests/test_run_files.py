@@ -1,0 +1,147 @@
+"""The files of runs and studies: what one module writes it reads back, and files of version 0.1 as well."""
+
+import math
+
+import keras
+import numpy as np
+import pytest
+
+from kerasbalance.data.errors import DataError
+from kerasbalance.evaluation.cases import (
+    CaseMetrics,
+    SliceMetrics,
+    evaluate_case,
+    evaluate_slices,
+    summarise_cases,
+)
+from kerasbalance.experiments.runs.evaluation_files import (
+    Evaluation,
+    is_evaluated,
+    read_cases,
+    read_cleaned,
+    read_slices,
+    write_evaluation,
+)
+from kerasbalance.experiments.runs.history import HistoryFile, read_history, write_history
+from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
+from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
+
+
+def made_evaluation():
+    """Two cases of one organ; the first is found with an island beside it, the second is missed."""
+    reference = np.zeros((4, 8, 8), bool)
+    reference[1:3, 2:5, 2:5] = True
+    predicted = reference.copy()
+    predicted[3, 7, 7] = True
+    pairs = {"a": predicted, "b": np.zeros_like(reference)}
+    cases, slices = [], []
+    for case, found in pairs.items():
+        cases.append(evaluate_case(found, reference, (2.0, 1.0, 1.0), case=case, organ="liver"))
+        slices += evaluate_slices(found, reference, case=case, organ="liver")
+    cleaned = evaluate_case(reference, reference, (2.0, 1.0, 1.0), case="a", organ="liver")
+    return Evaluation(tuple(cases), tuple(slices), summarise_cases(cases), summarise_cases([cleaned]))
+
+
+def test_an_evaluation_reads_back_as_it_was_written(tmp_path):
+    made = made_evaluation()
+    assert not is_evaluated(tmp_path)
+    write_evaluation(tmp_path, made)
+    assert is_evaluated(tmp_path)
+    assert list(map(repr, read_cases(tmp_path))) == list(map(repr, made.cases))  # NaN is not equal to itself
+    assert list(map(repr, read_slices(tmp_path))) == list(map(repr, made.slices))
+    assert any(math.isinf(case.hd95_mm) for case in read_cases(tmp_path))
+    assert all(isinstance(row, kind) for rows, kind in ((read_cases(tmp_path), CaseMetrics),
+               (read_slices(tmp_path), SliceMetrics)) for row in rows)  # fmt: skip
+    assert read_cleaned(tmp_path) == {"liver": 1.0}
+
+
+def test_an_evaluation_that_lost_a_table_is_refused(tmp_path):
+    write_evaluation(tmp_path, made_evaluation())
+    (tmp_path / "slices.csv").unlink()
+    with pytest.raises(DataError, match=r"readable eval/slices\.csv.*run kerasbalance eval again"):
+        read_slices(tmp_path)
+
+
+def test_a_history_reads_back_bit_by_bit(tmp_path):
+    write_history(tmp_path / "h.csv", [0, 1], {"loss": [0.1, 1 / 3], "val_loss": [2.0, 5e-9]})
+    assert (tmp_path / "h.csv").read_text().splitlines()[0] == "epoch,loss,val_loss"
+    read = read_history(tmp_path / "h.csv")
+    assert {name: values.tolist() for name, values in read.items()} == {
+        "epoch": [0, 1], "loss": [0.1, 1 / 3], "val_loss": [2.0, 5e-9],
+    }  # fmt: skip
+
+
+@pytest.mark.parametrize(
+    "text",
+    ["window,loss\n0,0.5\n1,0.25\n", "epoch,loss\n0,0.5\n1,0.75\n1,0.25\n"],
+    ids=["finished", "killed and resumed"],
+)
+def test_a_history_of_version_0_1_is_read(tmp_path, text):
+    (tmp_path / "h.csv").write_text(text)
+    read = read_history(tmp_path / "h.csv")
+    assert (read["epoch"].tolist(), read["loss"].tolist()) == ([0, 1], [0.5, 0.25])
+
+
+def test_a_history_that_goes_on_replaces_the_epochs_after_the_checkpoint(tmp_path):
+    write_history(tmp_path / "h.csv", [0, 1, 2], {"loss": [3.0, 2.0, 1.0]})
+    log = HistoryFile(tmp_path / "h.csv", resumed=True)
+    log.on_train_begin()
+    log.on_epoch_end(1, {"loss": 7.0})
+    read = read_history(tmp_path / "h.csv")
+    assert (read["epoch"].tolist(), read["loss"].tolist()) == ([0, 1], [3.0, 7.0])
+
+
+def test_a_new_run_does_not_go_on_with_an_old_history(tmp_path):
+    write_history(tmp_path / "h.csv", [0, 1], {"loss": [3.0, 2.0]})
+    log = HistoryFile(tmp_path / "h.csv", resumed=False)
+    log.on_train_begin()
+    log.on_epoch_end(0, {"loss": 7.0})
+    assert read_history(tmp_path / "h.csv")["loss"].tolist() == [7.0]
+
+
+def test_a_split_reads_back_as_it_was_written(tmp_path):
+    rows = (SplitRow("k1", "p1", "test", 30, 12), SplitRow("k2", "p2", "A", 5, 0))
+    write_split(tmp_path / "split.csv", rows)
+    assert read_split(tmp_path / "split.csv") == rows
+
+
+def test_a_table_of_slices_reads_back_bit_by_bit(tmp_path):
+    table = SliceTable(
+        ref=np.array([3, 9]), case=np.array(["a", "b"]), slice=np.array([0, 4]), slices=np.array([7, 8]),
+        pixels=np.array([0, 55]), score=np.array([1 / 3, 0.1]), hard=np.array([True, False]),
+        reason=np.array(["hard", "easy"]), copies=np.array([1.0, 0.0]),
+    )  # fmt: skip
+    (tmp_path / "slices.csv").write_bytes(table.to_csv())
+    read = SliceTable.read(tmp_path / "slices.csv")
+    assert all(getattr(read, name).tolist() == getattr(table, name).tolist() for name in table.__dict__)
+
+
+def test_a_study_record_reads_back_as_it_was_written(tmp_path):
+    options = StudyOptions(("liver",), ("unet",), ("all", ".3"), 2, TrainOptions(organs=("any",)))
+    record = StudyRecord(options, "store", "digest", "jax", 2, {"keras": keras.__version__})
+    record.write(tmp_path)
+    assert StudyRecord.read(tmp_path) == record
+
+
+def test_draws_of_neighbouring_seeds_have_nothing_in_common(monkeypatch):
+    from kerasbalance.experiments.runs import split
+
+    seeds = []
+
+    def drawn(rows, ratio, seed):
+        seeds.append(seed)
+        return type("Split", (), {"part_a": [0], "part_b": list(range(1, len(rows)))})
+
+    class Case:
+        organs, positive_slices, patient, slices = ("liver",), (1,), "p", 2
+
+        def __init__(self, key):
+            self.key = key
+
+    store = type("Store", (), {"cases": [Case(str(n)) for n in range(9)]})
+    monkeypatch.setattr(split, "split_cases", drawn)
+    for seed in range(20):
+        split_store(store, TrainOptions(organs=("liver",), seed=seed, validation_share=0.2))
+    assert len(set(seeds)) == 60
