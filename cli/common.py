@@ -152,4 +152,8 @@ key_file_option = click.option(
     help="The secret that keys are made with; made if missing. Default: kerasbalance/secret.key in your "
     "configuration folder.",
 )
+model_option = click.option(
+    "--model",
+    help="The run's network, if it is package.module:function: its code is executed, so you name it again.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")

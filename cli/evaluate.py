@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, json_option, print_json, reports_errors, stated_options, table
+from kerasbalance.cli.common import (
+    CONTEXT,
+    json_option,
+    model_option,
+    print_json,
+    reports_errors,
+    stated_options,
+    table,
+)
 from kerasbalance.cli.run_summary import evaluate_run_folder
 
 if TYPE_CHECKING:
@@ -27,8 +35,8 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
     epilog="Example:  kerasbalance eval run",
 )
 @click.argument("run", required=False, type=_PATH)
-@click.option("--store", type=_PATH, help="Where the run's store lies now, if it was moved.")
-@click.option("--prediction", type=_PATH, help="Instead of RUN: the mask to judge, file or folder.")
+@click.option("--store", type=_PATH, help="The place of the run's store, if it was moved.")
+@click.option("--prediction", type=_PATH, help="The mask to judge instead of RUN, a file or a folder.")
 @click.option("--reference", type=_PATH, help="The mask that counts as right.")
 @click.option(
     "--ct",
@@ -47,7 +55,7 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
     "prediction_labels",
     multiple=True,
     metavar="ORGAN=VALUES",
-    help="The same for the prediction, where its values are others.",
+    help="The values that mean an organ in the prediction, where they differ from the reference's.",
 )
 @click.option(
     "--keep-largest",
@@ -62,9 +70,11 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
     default=2.0,
     show_default=True,
     metavar="MM",
-    help="What the normalised surface Dice (NSD) forgives.",
+    help="The distance that the normalised surface Dice (NSD) forgives.",
 )
-@click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them.")
+@click.option(
+    "--series", type=click.IntRange(min=1), help="The number of the CT series, as inspect lists them."
+)
 @click.option(
     "--png-order",
     type=click.Choice(["z-ascending", "z-descending", "file"]),
@@ -76,6 +86,7 @@ _HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "ref
 )
 @click.option("--csv", "csv_file", type=_PATH, help="Write the case table here; not over an existing file.")
 @click.option("--slices-csv", type=_PATH, help="Write the table of slices here; not over an existing file.")
+@model_option
 @backend_option
 @json_option
 @reports_errors
@@ -84,6 +95,7 @@ def evaluate(
     store: Path | None,
     prediction: Path | None,
     reference: Path | None,
+    model: str | None,
     backend: str | None,
     as_json: bool,
     show_paths: bool,
@@ -102,7 +114,7 @@ def evaluate(
     if run is not None:
         _refuse_mask_options()
         choose_backend(backend)
-        evaluate_run_folder(run, store, tuple(given["keep_largest"]), as_json)
+        evaluate_run_folder(run, store, model, tuple(given["keep_largest"]), as_json)
     elif prediction is None or reference is None:
         raise click.UsageError("name a RUN, or both --prediction and --reference")
     else:
@@ -110,7 +122,7 @@ def evaluate(
 
 
 def _refuse_mask_options() -> None:
-    mine = {"store", "backend", "as_json", "show_paths", "debug", "keep_largest"}
+    mine = {"store", "model", "backend", "as_json", "show_paths", "debug", "keep_largest"}
     stated = stated_options(but=mine)
     if stated:
         raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(stated)}")

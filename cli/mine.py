@@ -7,7 +7,15 @@ from typing import TYPE_CHECKING
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend_of
-from kerasbalance.cli.common import CONTEXT, json_option, print_json, progress, reports_errors, table
+from kerasbalance.cli.common import (
+    CONTEXT,
+    json_option,
+    model_option,
+    print_json,
+    progress,
+    reports_errors,
+    table,
+)
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.runs.mine import Mined
@@ -19,27 +27,35 @@ _SHOWN = 10
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance mine run --out mined")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--store", type=click.Path(path_type=Path), help="Where the run's store lies now; as it was, by default."
+    "--store", type=click.Path(path_type=Path), help="The place of the run's store, if it was moved."
 )
 @click.option(
     "--part",
     type=click.Choice(["A", "B", "test", "validation"]),
     default="A",
     show_default=True,
-    help="Which of the run's cases.",
+    help="The part of the run's cases that is scored.",
 )
 @click.option(
     "--out",
     type=click.Path(file_okay=False, path_type=Path),
     default=Path("mined"),
     show_default=True,
-    help="Folder for slices.csv, suspects.csv, gallery.html and gallery.png.",
+    help="The folder for slices.csv, suspects.csv, gallery.html and gallery.png.",
 )
+@model_option
 @backend_option
 @json_option
 @reports_errors
 def mine(
-    run: Path, store: Path | None, part: str, out: Path, backend: str | None, as_json: bool, show_paths: bool
+    run: Path,
+    store: Path | None,
+    part: str,
+    out: Path,
+    model: str | None,
+    backend: str | None,
+    as_json: bool,
+    show_paths: bool,
 ) -> None:
     """Score slices with the model of RUN: which are hard, and which of these have a mask that looks wrong.
 
@@ -50,7 +66,7 @@ def mine(
     from kerasbalance.experiments.report.mined import write_mined
     from kerasbalance.experiments.runs.train import Run
 
-    opened = Run.open(run, store)
+    opened = Run.open(run, store, model=model)
     mined = _mine(opened, part)
     write_mined(out, opened, mined)
     if as_json:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, progress, reports_errors
+from kerasbalance.cli.common import CONTEXT, model_option, progress, reports_errors
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.runs.predict import Target
@@ -19,9 +19,11 @@ if TYPE_CHECKING:
     "--out",
     required=True,
     type=click.Path(dir_okay=False, path_type=Path),
-    help="New file: .dcm for DICOM SEG, .nii or .nii.gz for NIfTI.",
+    help="The new file: .dcm for DICOM SEG, .nii or .nii.gz for NIfTI.",
 )
-@click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them.")
+@click.option(
+    "--series", type=click.IntRange(min=1), help="The number of the CT series, as inspect lists them."
+)
 @click.option("--allow", default="", metavar="NAMES", help="Relax checks of the CT by name, as in ingest.")
 @click.option("--largest-component", is_flag=True, help="Keep only the largest connected part of each organ.")
 @click.option(
@@ -29,6 +31,7 @@ if TYPE_CHECKING:
 )
 @click.option("--mend", is_flag=True, help="Mint UIDs that the CT's headers lack, instead of refusing a SEG.")
 @click.option("--overwrite", is_flag=True, help="Put the file in the place of one that is there.")
+@model_option
 @backend_option
 @reports_errors
 def predict(
@@ -41,6 +44,7 @@ def predict(
     labelmap: bool,
     mend: bool,
     overwrite: bool,
+    model: str | None,
     backend: str | None,
     show_paths: bool,
 ) -> None:
@@ -56,6 +60,7 @@ def predict(
         run,
         ct,
         out,
+        model=model,
         series=series,
         allow=frozenset(filter(None, allow.split(","))),
         mend=mend,

@@ -5,17 +5,18 @@ from pathlib import Path
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend_of
-from kerasbalance.cli.common import CONTEXT, reports_errors
+from kerasbalance.cli.common import CONTEXT, model_option, reports_errors
 
 
 @click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance report run")
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
-    "--store", type=click.Path(path_type=Path), help="Where the run's store lies now; as it was, by default."
+    "--store", type=click.Path(path_type=Path), help="The place of the run's store, if it was moved."
 )
+@model_option
 @backend_option
 @reports_errors
-def report(run: Path, store: Path | None, backend: str | None, show_paths: bool) -> None:
+def report(run: Path, store: Path | None, model: str | None, backend: str | None, show_paths: bool) -> None:
     """Write report.html, which needs no other file and no network, and figures/ into RUN.
 
     Cases are named by the first eight digits of their keys; no path, name or date is in it.
@@ -24,5 +25,5 @@ def report(run: Path, store: Path | None, backend: str | None, show_paths: bool)
     from kerasbalance.experiments.report.page import write_report
     from kerasbalance.experiments.runs.train import Run
 
-    path = write_report(Run.open(run, store), progress=lambda step: click.echo(step, err=True))
+    path = write_report(Run.open(run, store, model=model), progress=lambda step: click.echo(step, err=True))
     click.echo(f"wrote {path}")

@@ -22,14 +22,16 @@ _NAMES = {
 }
 
 
-def evaluate_run_folder(path: Path, store: Path | None, keep_largest: tuple[str, ...], as_json: bool) -> None:
+def evaluate_run_folder(
+    path: Path, store: Path | None, model: str | None, keep_largest: tuple[str, ...], as_json: bool
+) -> None:
     """Evaluate, write the tables into the run's folder, and show the summary."""
     from kerasbalance.experiments.runs.evaluate import evaluate_run
     from kerasbalance.experiments.runs.evaluation_files import plain_summary, write_evaluation
     from kerasbalance.experiments.runs.split import TEST
     from kerasbalance.experiments.runs.train import Run
 
-    run = Run.open(path, store)
+    run = Run.open(path, store, model=model)
     strangers = [organ for organ in keep_largest if organ not in run.options.organs]
     if strangers:
         raise click.UsageError(

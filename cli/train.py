@@ -25,7 +25,7 @@ def _meanings(entries: Mapping[str, Any], but: str = "") -> str:
 
 
 _NO_STRATEGY = "none"
-_WITH_RESUME = {"out", "resume", "backend", "show_paths", "debug", "tensorboard"}
+_WITH_RESUME = {"out", "resume", "model", "backend", "show_paths", "debug", "tensorboard"}
 """Options by parameter that --resume takes."""
 _OPTIONS = (
     click.option("--organ", "organs", multiple=True, help="An organ to segment. It may be repeated. A new run needs "
@@ -95,7 +95,7 @@ def train(
     if resume:
         _refuse_new_options()
         backend = choose_backend(backend or _backend_of(out))
-        run = _open(out, store)
+        run = _open(out, store, given["model"])
     else:
         options = _new_options(store, given)
         backend = choose_backend(backend)
@@ -129,10 +129,10 @@ def _refuse_new_options() -> None:
         )
 
 
-def _open(out: Path, store: Path | None) -> "Run":
+def _open(out: Path, store: Path | None, model: str | None) -> "Run":
     from kerasbalance.experiments.runs.train import Run
 
-    return Run.open(out, store)
+    return Run.open(out, store, model=model)
 
 
 def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":

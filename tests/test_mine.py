@@ -194,7 +194,9 @@ def test_a_part_without_cases_is_refused(run):
 
 
 def test_the_command_writes_all_four_files_and_lists_suspects(run, tmp_path):
-    done = CliRunner().invoke(main, ["mine", str(run.folder.path), "--out", str(tmp_path / "out")])
+    done = CliRunner().invoke(
+        main, ["mine", str(run.folder.path), "--model", runs.MODEL, "--out", str(tmp_path / "out")]
+    )
     assert done.exit_code == 0, done.output
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == [
         "gallery.html", "gallery.png", "slices.csv", "suspects.csv",
@@ -203,10 +205,23 @@ def test_the_command_writes_all_four_files_and_lists_suspects(run, tmp_path):
 
 
 def test_the_command_prints_json(run, tmp_path):
-    words = ["mine", str(run.folder.path), "--out", str(tmp_path), "--part", "test", "--json"]
+    words = [
+        "mine",
+        str(run.folder.path),
+        "--model",
+        runs.MODEL,
+        "--out",
+        str(tmp_path),
+        "--part",
+        "test",
+        "--json",
+    ]
     done = CliRunner().invoke(main, words)
     assert done.exit_code == 0, done.output
-    assert json.loads(done.stdout)["slices"] == len(run.refs("test"))
+    found = json.loads(done.stdout)
+    assert found["slices"] == len(run.refs("test"))
+    table = np.genfromtxt(tmp_path / "slices.csv", delimiter=",", names=True, dtype=None, encoding=None)
+    assert found["threshold"] == pytest.approx(table["score"][table["hard"] == 1].max())
 
 
 def test_the_command_refuses_a_folder_without_a_run(tmp_path):

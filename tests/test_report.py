@@ -48,7 +48,7 @@ def page(finished):
 def copy(finished, tmp_path):
     """The run in a folder of its own, to take something away from it."""
     shutil.copytree(finished.folder.path, tmp_path / "run")
-    return Run.open(tmp_path / "run")
+    return Run.open(tmp_path / "run", model=runs.MODEL)
 
 
 def table(score, pixels, case=None, position=None):
@@ -186,7 +186,7 @@ def test_without_matplotlib_the_error_names_the_extra(copy, monkeypatch):
 
 
 def test_the_command_writes_the_page(copy):
-    done = CliRunner().invoke(main, ["report", str(copy.folder.path)])
+    done = CliRunner().invoke(main, ["report", str(copy.folder.path), "--model", runs.MODEL])
     assert done.exit_code == 0, done.output
     assert (copy.folder.path / "report.html").exists()
 

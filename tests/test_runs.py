@@ -53,7 +53,7 @@ def rows(path):
 def test_a_run_writes_all_that_its_folder_promises(home):
     run = home / "run"
     assert {p.name for p in run.iterdir()} == {
-        "run.json", "split.csv", "history.csv", "slices.csv", "model.keras", "checkpoint",
+        "run.json", "split.csv", "history.csv", "slices.csv", "model.keras", "checkpoint", "LOCK",
     }  # fmt: skip
     assert [int(row["epoch"]) for row in rows(run / "history.csv")] == list(range(6))
     record = json.loads((run / "run.json").read_text())

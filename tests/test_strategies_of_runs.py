@@ -1,6 +1,9 @@
 """What a run does with the scores of its slices, and runs that branch off a common trunk."""
 
 import dataclasses
+import errno
+import fcntl
+import importlib.util
 
 import numpy as np
 import pytest
@@ -14,6 +17,8 @@ from kerasbalance.experiments.report.contents import read_contents
 from kerasbalance.experiments.report.prose import summary
 from kerasbalance.experiments.runs import train
 from kerasbalance.experiments.runs.evaluate import evaluate_run
+from kerasbalance.experiments.runs.folder import RunRecord
+from kerasbalance.experiments.runs.lock import RunLock
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
@@ -158,3 +163,77 @@ def test_the_list_of_excluded_slices_is_read_once(store, tmp_path, monkeypatch):
     )
     assert all(len(run.refs(*parts)) for parts in ("A", "B", "AB"))
     assert len(lists) == 1
+
+
+def test_a_second_training_in_one_folder_is_refused_before_it_writes(store, tmp_path):
+    first = Run.create(store, tmp_path / "run", OPTIONS)
+    before = {path.name: path.read_bytes() for path in first.folder.path.iterdir()}
+    with pytest.raises(DataError, match=r"LOCKED: a run that another process trains.*choose another --out"):
+        Run.create(store, tmp_path / "run", dataclasses.replace(OPTIONS, seed=1))
+    assert {path.name: path.read_bytes() for path in first.folder.path.iterdir()} == before
+    first.train()
+    with pytest.raises(DataError, match="RUN_EXISTS: a folder that holds a run"):
+        Run.create(store, tmp_path / "run", OPTIONS)
+
+
+def test_the_lock_of_a_run_is_free_when_its_training_has_ended(store, tmp_path):
+    run, _ = trained(store, tmp_path / "run", strategy="none")
+    RunLock(run.folder.path).release()
+
+
+def test_a_folder_that_cannot_be_locked_is_refused_with_the_reason(tmp_path, monkeypatch):
+    def without_locks(descriptor, operation):
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", without_locks)
+    with pytest.raises(DataError, match=r"cannot be locked \(No locks available\)"):
+        RunLock(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be written \(No such file"):
+        RunLock(tmp_path / "missing")
+
+
+@pytest.mark.parametrize("command", ["eval", "report", "mine", "predict", "train"])
+def test_a_received_run_executes_no_code_that_was_not_named(store, tmp_path, monkeypatch, command):
+    run, _ = trained(store, tmp_path / "run", strategy="none")
+    record = dataclasses.replace(
+        run.record, options=dataclasses.replace(OPTIONS, strategy="none", model="planted:f")
+    )
+    record.write(run.folder.record_file)
+    (tmp_path / "planted.py").write_text("raise SystemExit('executed')")
+    monkeypatch.syspath_prepend(tmp_path)
+    run = str(run.folder.path)
+    words = {
+        "predict": ["predict", run, str(tmp_path), "--out", str(tmp_path / "p.nii")],
+        "train": ["train", "--resume", "--out", run],
+        "mine": ["mine", run, "--out", str(tmp_path / "mined")],
+    }.get(command, [command, run])
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 1, done.output
+    assert "OWN_MODEL: a run whose model is planted:f" in done.output
+    assert "pass --model planted:f" in " ".join(done.output.split())
+    done = CliRunner().invoke(main, [*words, "--model", "other:f"])
+    assert "planted:f, not other:f" in " ".join(done.output.split())
+
+
+def test_another_model_than_a_built_in_one_is_refused(tmp_path):
+    record = RunRecord(
+        dataclasses.replace(OPTIONS, model="unet"), "s", "d", (1, 1), (None, None), (1, 1), "jax", {}
+    )
+    record.check_model(None)
+    record.check_model("unet")
+    with pytest.raises(
+        DataError, match=r"model is unet, not other:f; expected no other model; leave out --model"
+    ):
+        record.check_model("other:f")
+
+
+def test_tensorboard_without_its_package_is_refused_before_anything_is_written(store, tmp_path, monkeypatch):
+    find = importlib.util.find_spec
+    monkeypatch.setattr(
+        importlib.util, "find_spec", lambda name, *a: None if name == "tensorboard" else find(name, *a)
+    )
+    words = ["train", str(store), "--out", str(tmp_path / "r"), "--organ", runs.ORGAN, "--tensorboard"]
+    done = CliRunner().invoke(main, words)
+    assert done.exit_code == 2, done.output
+    assert "pip install 'kerasbalance[tensorboard]'" in " ".join(done.output.split())
+    assert not (tmp_path / "r").exists()

@@ -9,6 +9,7 @@ from kerasbalance.data.store.sealed_case import CaseArrays
 from made.stores import add_case, made_facts
 
 ORGAN = 'liver <b>& "co'
+MODEL = "made.runs:tiny_model"
 SPACING = (4.0, 6.0, 6.0)
 
 
@@ -72,9 +73,9 @@ def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **opti
     from kerasbalance.experiments.runs.train import Run
 
     store_of_stacks(folder / "store", stacks, organs, notes)
-    settings = {"model": "made.runs:tiny_model", "batch_size": 8, "learning_rate": 0.5, **options}
+    settings = {"model": MODEL, "batch_size": 8, "learning_rate": 0.5, **options}
     chosen = TrainOptions(organs=organs, iterations=iterations, **settings)
     Run.create(folder / "store", folder / "run", chosen).train()
-    run = Run.open(folder / "run")
+    run = Run.open(folder / "run", model=settings["model"])
     write_evaluation(run.folder.eval_folder, evaluate_run(run))
     return run

@@ -136,6 +136,24 @@ class RunRecord:
             raise DataError("NO_RUN", "a folder without a readable run.json", "a run made by kerasbalance train",
                             "name the run's folder", path=path.parent) from None  # fmt: skip
 
+    def check_model(self, named: str | None) -> None:
+        """Refuse to import code that the run's folder names and the user does not.
+
+        Args:
+            named: The model as the user names it; None where it was left out.
+
+        Raises:
+            DataError: If the model is code of a user's own and `named` is not this model, or another model is
+                named (code `OWN_MODEL`).
+        """
+        own = self.options.model
+        if named == own or (named is None and ":" not in own):
+            return
+        raise DataError("OWN_MODEL", f"a run whose model is {own}" + ("" if named is None else f", not {named}"),
+                        "the same model by --model, since its code is executed" if ":" in own else "no other model",
+                        f"if you trust that code, pass --model {own}" if ":" in own else "leave out --model",
+                        )  # fmt: skip
+
 
 def installed_versions() -> dict[str, str]:
     """Return the versions of Python and of the packages that decide a result."""

@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.tabular import read_csv, to_csv
+from kerasbalance.files import write_file
 
 Curve = NDArray[np.float64]
 _EPOCH, _OLD_EPOCH = "epoch", "window"
@@ -56,8 +56,11 @@ def write_history(path: Path, epochs: Sequence[int], columns: dict[str, Sequence
         path: The file.
         epochs: Numbers of the epochs, from 0.
         columns: Logs by name, one value an epoch.
+
+    Raises:
+        OSError: If it cannot be written.
     """
-    replace_file(path, to_csv([_EPOCH, *columns], zip(epochs, *columns.values(), strict=True)))
+    write_file(path, to_csv([_EPOCH, *columns], zip(epochs, *columns.values(), strict=True)))
 
 
 def read_history(path: Path) -> dict[str, Curve]:

@@ -68,6 +68,7 @@ def open_target(
     ct: Path,
     out: Path,
     *,
+    model: str | None = None,
     series: int | None = None,
     allow: frozenset[str] = frozenset(),
     mend: bool = False,
@@ -79,6 +80,7 @@ def open_target(
         run: a run's folder.
         ct: the CT in any form that `data.ct.open_ct` takes.
         out: the file to write; its ending decides the format.
+        model: the run's model, to be named again where it is code of the user's own.
         series: number of the series in the folder.
         allow: relaxations by name.
         mend: mint UIDs that a SEG needs and the CT lacks.
@@ -87,7 +89,7 @@ def open_target(
     Raises:
         DataError: the run, the CT, its headers or the target do not allow it.
     """
-    folder, record = run_parts(run)
+    folder, record = run_parts(run, model)
     _check_ending(out)
     check_target(out, overwrite=overwrite)
     opened = open_ct(ct, allow=allow, series=series)

@@ -100,11 +100,17 @@ def _spacing_notes(volume: Volume, record: RunRecord, rows: int) -> tuple[Note, 
     return (Note("SPACING", text, loud=True),)
 
 
-def run_parts(path: Path) -> tuple[RunFolder, RunRecord]:
+def run_parts(path: Path, model: str | None = None) -> tuple[RunFolder, RunRecord]:
     """Open a run's folder for its model alone; its store is not needed.
 
+    Args:
+        path: The folder.
+        model: The run's model, to be named again where it is code of the user's own.
+
     Raises:
-        DataError: there is no run (code `NO_RUN`).
+        DataError: If there is no run, or its model was not named (codes `NO_RUN`, `OWN_MODEL`).
     """
     folder = RunFolder(Path(path))
-    return folder, RunRecord.read(folder.record_file)
+    record = RunRecord.read(folder.record_file)
+    record.check_model(model)
+    return folder, record

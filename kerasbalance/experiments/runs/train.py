@@ -16,7 +16,8 @@ from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
-from kerasbalance.experiments.runs.history import HistoryFile, write_history
+from kerasbalance.experiments.runs.history import HistoryFile
+from kerasbalance.experiments.runs.lock import RunLock
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.planes import PaddedSource
@@ -60,6 +61,7 @@ class Run:
         rows: which case does what.
         store: the run's cases, no others.
         resumed: whether it goes on from a checkpoint.
+        lock: the right to write into the folder; taken when the training begins, by default.
     """
 
     def __init__(
@@ -70,7 +72,9 @@ class Run:
         store: SliceStore,
         *,
         resumed: bool,
+        lock: RunLock | None = None,
     ) -> None:
+        self._lock = lock
         self.folder, self.record, self.rows, self.store, self.resumed = folder, record, rows, store, resumed
         self.options = record.options
 
@@ -94,12 +98,11 @@ class Run:
             test_seed: see `split_store`.
 
         Raises:
-            DataError: the store or the options do not allow it, or `out` holds a run (code `RUN_EXISTS`).
+            DataError: the store or the options do not allow it, `out` holds a run or another process trains in it
+                (codes `RUN_EXISTS`, `LOCKED`).
         """
         folder = RunFolder(Path(out))
-        if folder.has_checkpoint:
-            raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
-                            "pass --resume to go on, or choose another --out", path=out)  # fmt: skip
+        _refuse_begun(folder)
         store = SliceStore(store_path)
         source = store.source(options.organs)
         rows = split_store(store, options, test_seed=test_seed)
@@ -107,6 +110,8 @@ class Run:
         if exclude is not None:
             read_exclusions(exclude, store)
         folder.path.mkdir(parents=True, exist_ok=True)
+        lock = RunLock(folder.path)
+        _refuse_begun(folder)  # again, now that no other process can begin
         write_split(folder.split_file, rows)
         folder.exclude_file.unlink(missing_ok=True)
         if exclude is not None:
@@ -122,23 +127,27 @@ class Run:
             versions=installed_versions(),
         )
         record.write(folder.record_file)
-        return cls(folder, record, rows, store, resumed=False)
+        return cls(folder, record, rows, store, resumed=False, lock=lock)
 
     @classmethod
-    def open(cls, out: Path, store_path: Path | None = None, *, resumed: bool = True) -> "Run":
+    def open(
+        cls, out: Path, store_path: Path | None = None, *, model: str | None = None, resumed: bool = True
+    ) -> "Run":
         """Open a run that was created before.
 
         Args:
             out: its folder.
             store_path: where its store lies now; as it was, by default.
+            model: the run's model, to be named again where it is code of the user's own.
             resumed: whether training will go on from its checkpoint.
 
         Raises:
-            DataError: there is no run, its store is missing or holds other bytes (codes `NO_RUN`, `NO_STORE`,
-                `STORE_CHANGED`).
+            DataError: there is no run, its model was not named, its store is missing or holds other bytes (codes
+                `NO_RUN`, `OWN_MODEL`, `NO_STORE`, `STORE_CHANGED`).
         """
         folder = RunFolder(Path(out))
         record = RunRecord.read(folder.record_file)
+        record.check_model(model)
         rows = read_split(folder.split_file)
         path = Path(record.store) if store_path is None else Path(store_path)
         store = SliceStore(path, keys={row.case for row in rows})
@@ -187,7 +196,7 @@ class Run:
             replace_file(self.folder.history_file, trunk.folder.history_file.read_bytes())
         with CheckpointFolder(self.folder.path / "checkpoint") as folder:
             folder.save(newest.arrays, newest.info)
-        return Run(self.folder, self.record, self.rows, self.store, resumed=True)
+        return Run(self.folder, self.record, self.rows, self.store, resumed=True, lock=self._lock)
 
     def train(self, callbacks: Sequence[Any] = (), verbose: int = 0) -> TrainResult:
         """Train to the end, or from the last checkpoint to the end.
@@ -207,7 +216,6 @@ class Run:
             callbacks = [mining, *callbacks]
         history = self._fit(model, dataset, self.options.iterations, callbacks, verbose)
         result = mining.results[-1] if mining is not None and mining.results else None
-        write_history(self.folder.history_file, history.epoch, history.history)
         if result is not None:
             table = SliceTable.of(self.store, self.options.organs, result)
             replace_file(self.folder.slices_file, table.to_csv())
@@ -240,6 +248,7 @@ class Run:
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
+        lock, self._lock = self._lock or RunLock(self.folder.path), None
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         try:
             return kb.fit(
@@ -252,9 +261,9 @@ class Run:
                 validation_data=self._validation(self.source()),
                 verbose=verbose,
             )
-        except kb.CheckpointWriteError as error:
+        except OSError as error:
             raise DataError("DISK_FULL" if error.errno in DISK_FULL else "UNWRITABLE",
-                            f"a checkpoint that could not be written ({os.strerror(error.errno or 0)})",
+                            f"a file of the run that could not be written ({os.strerror(error.errno or 0)})",
                             "room for two checkpoints in the run's folder", "make room and go on with train "
                             "--resume; the last checkpoint that was written is whole",
                             path=self.folder.path) from None  # fmt: skip
@@ -264,6 +273,8 @@ class Run:
                             if begun else "a run without a checkpoint", "a sound checkpoint of this run that no other "
                             "process trains on", "wait for the other process, or train a new run",
                             path=self.folder.path) from error  # fmt: skip
+        finally:
+            lock.release()
 
     def _validation(self, source: PaddedSource) -> Any:
         refs = self.refs(VALIDATION)
@@ -274,6 +285,12 @@ class Run:
         return kb.IndexedDataset(
             source, kb.Index(refs), batch_size=size, steps_per_epoch=steps, seed=self.options.seed
         )
+
+
+def _refuse_begun(folder: RunFolder) -> None:
+    if folder.has_checkpoint:
+        raise DataError("RUN_EXISTS", "a folder that holds a run", "a new folder, or --resume",
+                        "pass --resume to go on, or choose another --out", path=folder.path)  # fmt: skip
 
 
 def _shaping(store: SliceStore) -> tuple[int | None, int | None]:

@@ -197,6 +197,11 @@ def open_record(
                             "choose another --out", path=folder)  # fmt: skip
         return new
     old = StudyRecord.read(folder)
+    unnamed = [model for model in old.options.models if ":" in model and model not in options.models]
+    if unnamed:
+        raise DataError("OWN_MODEL", f"a study whose models include {unnamed[0]}",
+                        "the same model in --models, since its code is executed",
+                        f"if you trust that code, add {unnamed[0]} to --models")  # fmt: skip
     rates, shared = (old.options.rates, options.rates), set(old.options.models) & set(options.models)
     differing = ["base"] if old.options.base != options.base else []
     differing += ["rates"] if any(rates[0].get(model) != rates[1].get(model) for model in shared) else []

@@ -67,7 +67,7 @@ def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report
 def _open(record: StudyRecord, unit: Unit, arm: Arm, out: Path) -> Run:
     """Open a run that has begun, or make a new one."""
     if RunFolder(out).has_checkpoint:
-        return Run.open(out, Path(record.store))
+        return Run.open(out, Path(record.store), model=unit.model)
     options = record.options.train_options(unit, arm)
     return Run.create(Path(record.store), out, options, test_seed=TEST_SEED)
 
