@@ -35,7 +35,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         source: where slices are read from; see `Source`.
         index: what to draw from; never empty.
         batch_size: slices a batch, >= 1; may exceed the number of entries.
-        steps_per_epoch: steps an epoch, >= 1; in `kerasbalance.fit` the length of a window.
+        steps_per_epoch: steps an epoch, >= 1; in `kerasbalance.fit` too.
         seed: seed of the order, 0 <= seed < 2**64.
         read_ahead: batches read in advance by two threads; 0 reads in the training's own thread.
         augment: changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
@@ -149,8 +149,8 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     def on_epoch_begin(self) -> None:
         """Move on to the next epoch if the last one was read to its end; Keras calls this.
 
-        Keras also calls it for a look at one batch before the first epoch, which must not count. Who knows
-        the iteration says so by `place`.
+        Keras also calls it for a look at one batch before the first epoch, which must not count. Call `place`
+        to set the iteration explicitly.
         """
         phase, begin = self._position
         if self._placed:

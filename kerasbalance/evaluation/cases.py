@@ -188,7 +188,7 @@ def evaluate_case(
     thickness = _thickness(slices, spacing_mm, depth_mm)[box[0]]
     prediction, reference = prediction[box], reference[box]
     counts = _count(prediction, reference)
-    shared, predicted, true = (int(count) for count in counts.sum(axis=0))
+    shared, predicted, marked = (int(count) for count in counts.sum(axis=0))
     prediction_ml, reference_ml = (
         counts[:, 1:].T @ thickness * (spacing_mm[1] * spacing_mm[2] / 1000)
     ).tolist()
@@ -200,14 +200,14 @@ def evaluate_case(
     return CaseMetrics(
         case=case,
         organ=organ,
-        dice=2 * shared / (predicted + true) if predicted + true else math.nan,
+        dice=2 * shared / (predicted + marked) if predicted + marked else math.nan,
         hd95_mm=surfaces.hd95_mm,
         nsd=surfaces.nsd,
         assd_mm=surfaces.assd_mm,
         ravd_percent=_volume_difference(counts, thickness),
         reference_ml=reference_ml,
         prediction_ml=prediction_ml,
-        reference_voxels=true,
+        reference_voxels=marked,
         prediction_voxels=predicted,
         shared_voxels=shared,
         slices=slices,
@@ -239,8 +239,8 @@ def evaluate_slices(
     counts[box[0]] = _count(prediction[box], reference[box])
     rows = zip(dice_from_counts(counts).tolist(), counts.tolist(), strict=True)
     return tuple(
-        SliceMetrics(case, organ, number, dice, true, predicted, shared)
-        for number, (dice, (shared, predicted, true)) in enumerate(rows)
+        SliceMetrics(case, organ, number, dice, marked, predicted, shared)
+        for number, (dice, (shared, predicted, marked)) in enumerate(rows)
     )
 
 
@@ -305,10 +305,10 @@ def _thickness(
 def _volume_difference(counts: NDArray[np.int64], thickness: NDArray[np.float64]) -> float:
     if np.isnan(thickness).any():  # a lone slice without a spacing: it cancels
         thickness = np.ones_like(thickness)
-    predicted, true = float(counts[:, 1] @ thickness), float(counts[:, 2] @ thickness)
-    if true == 0:
+    predicted, marked = float(counts[:, 1] @ thickness), float(counts[:, 2] @ thickness)
+    if marked == 0:
         return math.inf if predicted else math.nan
-    return 100 * abs(predicted - true) / true
+    return 100 * abs(predicted - marked) / marked
 
 
 def _planes(*masks: Mask) -> tuple[Mask, ...]:

@@ -56,7 +56,7 @@ def slice_weights(sample_weight: Any, dtype: Any) -> Any:
         return ops.reshape(weights, (-1, 1))
     raise ValueError(
         f"Received sample_weight of shape {shape}; expected one weight for each slice, (batch,). "
-        "To leave pixels out, mask the prediction and the truth before they reach the loss or the metric."
+        "To leave pixels out, mask the prediction and the reference before they reach the loss or the metric."
     )
 
 
@@ -73,12 +73,12 @@ def organ_channels(tensor: Any, include_background: bool) -> Any:
     return tensor if include_background or tensor.shape[-1] == 1 else tensor[..., 1:]
 
 
-def _check_shapes(true: tuple[int | None, ...], pred: tuple[int | None, ...]) -> None:
+def _check_shapes(reference: tuple[int | None, ...], pred: tuple[int | None, ...]) -> None:
     # Without this, shapes that happen to broadcast give a wrong number; an axis of None is not known yet.
-    fits = len(true) == len(pred) and true[-1] in (1, pred[-1])
-    pairs = zip(true[:-1], pred[:-1], strict=False)
+    fits = len(reference) == len(pred) and reference[-1] in (1, pred[-1])
+    pairs = zip(reference[:-1], pred[:-1], strict=False)
     if not fits or any(a != b for a, b in pairs if a is not None and b is not None):
         raise ValueError(
-            f"Received y_true of shape {true} for y_pred of shape {pred}; expected labels (batch, ..., 1) or "
+            f"Received y_true of shape {reference} for y_pred of shape {pred}; expected labels (batch, ..., 1) or "
             "(batch, ...), or as many channels as y_pred has. Give both the same batch and spatial size."
         )

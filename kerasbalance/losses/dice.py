@@ -21,9 +21,9 @@ def dice_loss(
 ) -> Any:
     """Compute the soft Dice loss, averaged over the organs.
 
-    It is ``1 - (2 * overlap + smooth) / (truth + prediction + smooth)`` in pixels. Smoothing stands in
-    numerator and denominator. An organ that is empty in truth and prediction therefore costs 0, and where the
-    truth is empty the gradient still pushes false positives down; with a vanishing ``smooth`` that gradient
+    It is ``1 - (2 * overlap + smooth) / (reference + prediction + smooth)`` in pixels. Smoothing stands in
+    numerator and denominator. An organ that is empty in reference and prediction therefore costs 0, and where the
+    reference is empty the gradient still pushes false positives down; with a vanishing ``smooth`` that gradient
     vanishes too, since it is ``smooth / (prediction + smooth)**2``. Keras' own ``Dice`` has neither property:
     it charges 1 for any prediction on an empty mask, with a gradient of zero.
 
@@ -50,8 +50,8 @@ def dice_loss(
 
     Example:
         >>> import numpy as np
-        >>> truth = np.array([[[[1.0], [0.0]]]])
-        >>> loss = dice_loss(truth, np.array([[[[1.0], [1.0]]]]), smooth=1e-5)
+        >>> reference = np.array([[[[1.0], [0.0]]]])
+        >>> loss = dice_loss(reference, np.array([[[[1.0], [1.0]]]]), smooth=1e-5)
         >>> round(float(loss[0]), 3)
         0.333
 
@@ -89,8 +89,8 @@ class DiceLoss(keras.losses.Loss):  # type: ignore[misc]  # untyped
     Args:
         batch: Sum over the batch before dividing (default), or give every slice its own Dice.
         include_background: Whether channel 0 of several counts. Without effect on one channel.
-        smooth: Added to numerator and denominator, in pixels, above 0. An organ that is empty in truth and
-            prediction costs 0.
+        smooth: Added to numerator and denominator, in pixels, above 0. An organ that is empty in
+            reference and prediction costs 0.
         from_logits: Whether predictions are logits rather than probabilities.
         reduction: As for any Keras loss; per slice, ``None`` gives ``(batch,)``.
         name: Name of the loss.

@@ -67,16 +67,16 @@ class DiceScore(keras.metrics.Metric):  # type: ignore[misc]  # untyped
         y_pred = organ_channels(self._harden(y_pred), self.include_background)
         if self._total is None:
             self._add_counts(y_pred.shape[-1])
-        # Truth is thresholded too, so that a soft mask and its hard form score alike.
+        # The reference is thresholded too, so that a soft mask and its hard form score alike.
         y_true = y_true > 0.5
         spatial = tuple(range(1, len(y_pred.shape) - 1))
         weights = 1.0 if sample_weight is None else slice_weights(sample_weight, self.dtype)
-        overlap, true, pred = (
+        overlap, reference, pred = (
             ops.sum(ops.cast(ops.sum(ops.cast(mask, "int32"), axis=spatial), self.dtype) * weights, axis=0)
             for mask in (ops.logical_and(y_true, y_pred), y_true, y_pred)
         )
         self._overlap.assign_add(overlap)
-        self._total.assign_add(true + pred)
+        self._total.assign_add(reference + pred)
 
     def result(self) -> Any:
         """Return the Dice of what was counted since the last reset, a scalar."""

@@ -11,13 +11,13 @@ Counts = NDArray[np.int64]
 
 
 def dice_from_counts(counts: NDArray[Any]) -> Dice:
-    """Return `2 * intersection / (predicted + true)`.
+    """Return `2 * intersection / (predicted + reference)`.
 
     Where both are empty the Dice is 1, since nothing was missed and nothing invented; any pixel predicted
-    where the truth is empty gives 0. The loss and the metric of this package keep to the same policy.
+    where the reference is empty gives 0. The loss and the metric of this package keep to the same policy.
 
     Args:
-        counts: whole numbers `(..., 3)`: intersection, predicted, true.
+        counts: whole numbers `(..., 3)`: intersection, predicted, reference.
 
     Returns:
         float64 `(...)`, from 0 to 1, never NaN.
@@ -37,7 +37,7 @@ class SliceScores:
 
     Args:
         refs: int64 `(slices,)`, rows of the source.
-        counts: int64 `(slices, organs, 3)`: pixels in both, predicted, true.
+        counts: int64 `(slices, organs, 3)`: pixels in both, predicted, in the reference.
     """
 
     refs: NDArray[np.int64]

@@ -33,8 +33,8 @@ def score_slices(
     """Score slices with a model, for mining or evaluation.
 
     Works between fits and from any synchronous hook of a callback, on every backend, and leaves the training
-    as it found it: metrics, random state, batch statistics. Where truth and prediction are both empty the
-    Dice is 1; where only the truth is empty it is 0.
+    as it found it: metrics, random state, batch statistics. Where reference and prediction are both empty
+    the Dice is 1; where only the reference is empty it is 0.
 
     Args:
         model: a model with one output `(batch, height, width, classes)`. One class: probabilities of the
@@ -99,8 +99,12 @@ class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped
             pairs = [(labels == organ, y_true == organ) for organ in range(1, classes)]
         total = ops.sum(ops.cast(y_pred, "float32"), axis=(1, 2, 3))  # NaN and infinity survive a sum
         columns = [ops.cast(ops.isfinite(total), "int32")]
-        for predicted, true in pairs:
-            columns += [_pixels(ops.logical_and(predicted, true)), _pixels(predicted), _pixels(true)]
+        for predicted, reference in pairs:
+            columns += [
+                _pixels(ops.logical_and(predicted, reference)),
+                _pixels(predicted),
+                _pixels(reference),
+            ]
         return ops.stack(columns, axis=-1)
 
 

@@ -1,4 +1,4 @@
-"""One list of callbacks over many `model.fit` calls: users see one training in windows of equal length."""
+"""One list of callbacks over many `model.fit` calls: to users it is one training in epochs of equal length."""
 
 import math
 import threading
@@ -22,40 +22,40 @@ class LossGuard(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     async_safe = True  # on JAX and torch it runs in the background, where the loss is waited for anyway
 
-    def __init__(self, window: int) -> None:
+    def __init__(self, epoch_steps: int) -> None:
         super().__init__()
-        self.window = window
+        self.epoch_steps = epoch_steps
         self.iteration: int | None = None
         self._start = 0
         self._lock = threading.Lock()
 
     def start_at(self, iteration: int) -> None:
-        """Say at which iteration the running window began."""
-        self._start = iteration - iteration % self.window
+        """Say at which iteration the running epoch goes on."""
+        self._start = iteration - iteration % self.epoch_steps
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
-        """Look at the running mean of the loss: once NaN or infinite, it stays so in the window."""
+        """Look at the running mean of the loss: once NaN or infinite, it stays so in the epoch."""
         if not math.isfinite((logs or {}).get("loss", 0.0)):
             with self._lock:
                 seen = self._start + batch
                 self.iteration = seen if self.iteration is None else min(seen, self.iteration)
 
 
-class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # untyped
+class EpochCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # untyped
     """Turns the hooks of several `model.fit` calls into those of one training.
 
-    A window is cut where mining falls into it, or where a run was interrupted; its parts are several fits. To
-    callbacks it is one epoch: `on_epoch_begin` comes with its first part and `on_epoch_end` with its last,
-    batches are counted through, and metrics go on from part to part.
+    An epoch is cut where mining falls into it, or where a run was interrupted; each of its segments is one fit. To
+    callbacks it stays one epoch: `on_epoch_begin` comes with its first segment and `on_epoch_end` with its last,
+    batches are counted through, and metrics go on from segment to segment.
 
     Args:
         callbacks: the user's.
         model: the model in training.
-        window: steps a window.
-        total: iterations in all; the last window ends there.
+        epoch_steps: steps of an epoch.
+        total: iterations in all; the last epoch ends there.
         verbose: as for `model.fit`.
         stopped: returns True when training should stop before the next step.
-        on_window: called at the end of each window, after the user's callbacks.
+        on_epoch_done: called at the end of each epoch, after the user's callbacks.
     """
 
     def __init__(
@@ -63,21 +63,21 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
         callbacks: list[Any],
         model: Any,
         *,
-        window: int,
+        epoch_steps: int,
         total: int,
         verbose: Any,
         stopped: Callable[[], bool],
-        on_window: Callable[[], None],
+        on_epoch_done: Callable[[], None],
     ) -> None:
-        self.guard = LossGuard(window)
+        self.guard = LossGuard(epoch_steps)
         self.history = keras.callbacks.History()
-        self.window, self.total, self.verbose = window, total, verbose
+        self.epoch_steps, self.total, self.verbose = epoch_steps, total, verbose
         self.iteration = 0
         self.random: random_state.State = {}
         self.metrics: list[NDArray[Any]] = []
         self.last_logs: dict[str, float] = {}
-        self._stopped, self._on_window = stopped, on_window
-        self._part_begin = 0
+        self._stopped, self._on_epoch_done = stopped, on_epoch_done
+        self._segment_begin = 0
         self._first_batch = self._first_epoch = True
         super().__init__(
             [self.guard, *callbacks, self.history],
@@ -86,16 +86,16 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
             **self._parameters(),
         )
 
-    def window_end(self) -> int:
-        """Return the iteration at which the running window ends."""
-        return min((self.iteration // self.window + 1) * self.window, self.total)
+    def epoch_end_iteration(self) -> int:
+        """Return the iteration at which the running epoch ends."""
+        return min((self.iteration // self.epoch_steps + 1) * self.epoch_steps, self.total)
 
     def begin(self) -> None:
         """Call the callbacks' `on_train_begin`."""
         super().on_train_begin()
 
     def finish(self) -> None:
-        """Call the callbacks' `on_train_end`, with the logs of the last window."""
+        """Call the callbacks' `on_train_end`, with the logs of the last epoch."""
         super().on_train_end(self.last_logs)
 
     def abandon(self) -> None:
@@ -113,17 +113,17 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
         self.set_params(self._parameters())
 
     def on_train_begin(self, logs: Any = None) -> None:
-        """Nothing: a fit is only a part of the training."""
+        """Do nothing: a fit is only a segment of the training."""
 
     def on_train_end(self, logs: Any = None) -> None:
-        """Nothing but to wait: a fit is only a part of the training."""
+        """Wait for the callbacks: a fit is only a segment of the training."""
         self.settle()
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
-        """Pass it on for the first part of a window."""
-        self._part_begin = self.iteration
+        """Pass it on for the first segment of an epoch."""
+        self._segment_begin = self.iteration
         self.guard.start_at(self.iteration)
-        if self._first_epoch or self.iteration % self.window == 0:
+        if self._first_epoch or self.iteration % self.epoch_steps == 0:
             self._first_epoch = False
             super().on_epoch_begin(epoch, logs)
 
@@ -137,28 +137,28 @@ class WindowCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # un
                 self.metrics = []
         if self._stopped() or self.guard.iteration is not None:
             raise Stop
-        super().on_train_batch_begin(self._in_window(batch), logs)
+        super().on_train_batch_begin(self._in_epoch(batch), logs)
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Count the steps and pass it on."""
-        self.iteration = self._part_begin + batch + 1
-        super().on_train_batch_end(self._in_window(batch), logs)
+        self.iteration = self._segment_begin + batch + 1
+        super().on_train_batch_end(self._in_epoch(batch), logs)
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
-        """Pass it on for the last part of a window, or when a callback stopped the training."""
+        """Pass it on for the last segment of an epoch, or when a callback stopped the training."""
         self.settle()
         if self.guard.iteration is not None:
             raise Stop
-        whole = self.iteration % self.window == 0 or self.iteration == self.total
+        whole = self.iteration % self.epoch_steps == 0 or self.iteration == self.total
         if whole or self.model.stop_training:
             super().on_epoch_end(epoch, logs)
             self.last_logs = dict(logs or {})
-            self._on_window()
+            self._on_epoch_done()
 
-    def _in_window(self, batch: int) -> int:
-        return self._part_begin % self.window + batch
+    def _in_epoch(self, batch: int) -> int:
+        return self._segment_begin % self.epoch_steps + batch
 
     def _parameters(self) -> dict[str, Any]:
-        epochs = -(-self.total // self.window)
-        steps = self.window_end() - self.iteration // self.window * self.window
+        epochs = -(-self.total // self.epoch_steps)
+        steps = self.epoch_end_iteration() - self.iteration // self.epoch_steps * self.epoch_steps
         return {"verbose": self.verbose, "epochs": epochs, "steps": steps}

@@ -1,4 +1,4 @@
-"""The fit loop: `model.fit` in parts that never span an index swap, with exact resume."""
+"""The fit loop: `model.fit` in segments that never span an index swap, with exact resume."""
 
 import operator
 import time
@@ -19,7 +19,7 @@ from kerasbalance.training import model_state
 from kerasbalance.training.callback_state import CallbackStates
 from kerasbalance.training.checkpoint import Checkpoint, CheckpointFolder
 from kerasbalance.training.divergence import loss_error, weights_error
-from kerasbalance.training.epochs import Stop, WindowCallbacks
+from kerasbalance.training.epochs import EpochCallbacks, Stop
 from kerasbalance.training.preconditions import check_fit
 from kerasbalance.training.signals import Signals
 from kerasbalance.training.state import RunState
@@ -40,8 +40,8 @@ def fit(
     """Train for an exact number of iterations, mine at exact ones, and resume exactly after any kill.
 
     The training is a sequence of `model.fit` calls none of which spans a swap of the index, so that no
-    batch of an old index is ever trained on. To callbacks it is one training, whose epochs are windows of
-    `dataset.steps_per_epoch` steps; the last window may be shorter. On a CPU a run that was killed at any
+    batch of an old index is ever trained on. To callbacks it is one training, whose epochs have
+    `dataset.steps_per_epoch` steps each; the last one may be shorter. On a CPU a run that was killed at any
     moment and resumed ends with the same bits as one that was not: weights, optimizer, index, history,
     results. Resume needs the same model, dataset, callbacks and backend as the first call; `iterations` may
     grow, and `ScheduledMining` that is not due before the checkpoint may be added behind the others, so that
@@ -56,13 +56,13 @@ def fit(
             not caught.
         resume: go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
             the history and trains no more.
-        validation_data: as for `model.fit`; evaluated at the end of each window.
-        checkpoint_s: seconds between checkpoints, which are taken at the ends of windows; 0 for each end. One
+        validation_data: as for `model.fit`; evaluated at the end of each epoch.
+        checkpoint_s: seconds between checkpoints, which are taken at the ends of epochs; 0 for each end. One
             more is taken at the start, before and after mining, on a signal, and at the end.
         verbose: as for `model.fit`.
 
     Returns:
-        Keras' `History`, with one entry a window, those before the resume included.
+        Keras' `History`, with one entry for each epoch, those before the resume included.
 
     Raises:
         CheckpointError: if `resume` finds no valid checkpoint or one of another run, or if `run_dir` holds
@@ -103,7 +103,7 @@ class _Options:
 
 
 class _Run:
-    """One call of `fit`: plans the parts, mines between them, and saves."""
+    """One call of `fit`: plans the segments, mines between them, and saves."""
 
     def __init__(
         self,
@@ -117,14 +117,14 @@ class _Run:
     ) -> None:
         self.model, self.dataset, self.miners = model, dataset, miners
         self.folder, self.signals, self.options = folder, signals, options
-        self.callbacks = WindowCallbacks(
+        self.callbacks = EpochCallbacks(
             others,
             model,
-            window=len(dataset),
+            epoch_steps=len(dataset),
             total=options.iterations,
             verbose=options.verbose,
             stopped=lambda: signals.received is not None,
-            on_window=self.end_window,
+            on_epoch_done=self.end_epoch,
         )
         self.state = RunState(model, dataset, miners, self.callbacks, CallbackStates(others))
         self.saved_iteration = -1
@@ -154,7 +154,7 @@ class _Run:
             self.save()
             while not self.ended:
                 self.mine_if_due()
-                self.part()
+                self.train_segment()
             self.callbacks.finish()
         except Stop:
             self.save()
@@ -188,19 +188,19 @@ class _Run:
         self.saved_iteration = self.iteration
         return checkpoint
 
-    def part(self) -> None:
-        """One `model.fit`: the rest of a begun window, or whole windows up to the next mining or the end."""
-        steps, windows = self.plan()
-        end = self.iteration + steps * windows
-        first = self.iteration // self.callbacks.window
-        whole = end % self.callbacks.window == 0 or end == self.options.iterations
+    def train_segment(self) -> None:
+        """Call `model.fit` once: for the rest of a begun epoch, or for whole epochs up to the next mining or end."""
+        steps, epochs = self.plan()
+        end = self.iteration + steps * epochs
+        first = self.iteration // self.callbacks.epoch_steps
+        whole = end % self.callbacks.epoch_steps == 0 or end == self.options.iterations
         self.callbacks.prepare(random_state.get_state())
         try:
             self.model.fit(
                 self.dataset.stream(self.iteration),
                 steps_per_epoch=steps,
                 initial_epoch=first,
-                epochs=first + windows,
+                epochs=first + epochs,
                 shuffle=False,
                 callbacks=self.callbacks,
                 validation_data=self.options.validation_data if whole else None,
@@ -220,11 +220,11 @@ class _Run:
         self.check_steps(end)
 
     def plan(self) -> tuple[int, int]:
-        """Return the steps an epoch, and the epochs, of the next `model.fit`."""
+        """Return the steps of an epoch, and the number of epochs, of the next `model.fit`."""
         due = [iteration for miner in self.miners if (iteration := miner.next_iteration()) is not None]
         bound = min([self.options.iterations, *due])
-        steps = min(bound, self.callbacks.window_end()) - self.iteration
-        if steps < self.callbacks.window:
+        steps = min(bound, self.callbacks.epoch_end_iteration()) - self.iteration
+        if steps < self.callbacks.epoch_steps:
             return steps, 1
         return steps, (bound - self.iteration) // steps
 
@@ -240,8 +240,8 @@ class _Run:
             )
 
     def keep_metrics(self) -> None:
-        """Let a window that was cut go on with its running means."""
-        cut = self.iteration % self.callbacks.window != 0
+        """Keep the running means of an epoch that was cut, so that it goes on with them."""
+        cut = self.iteration % self.callbacks.epoch_steps != 0
         self.callbacks.metrics = model_state.capture_metrics(self.model) if cut else []
 
     def mine_if_due(self) -> None:
@@ -256,11 +256,11 @@ class _Run:
             self.save(again=True)
 
     def on_scored(self, done: int, total: int) -> None:
-        """Let a signal end the scoring: nothing of it is kept."""
+        """End the scoring on a signal; the partial result is discarded."""
         if self.signals.received is not None:
             raise Stop
 
-    def end_window(self) -> None:
+    def end_epoch(self) -> None:
         """Refuse a diverged model; save if it is time."""
         self.refuse_non_finite()
         if time.monotonic() - self.saved_at_s >= self.options.checkpoint_s:

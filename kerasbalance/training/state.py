@@ -14,7 +14,7 @@ from kerasbalance.mining.callback import ScheduledMining
 from kerasbalance.training import model_state
 from kerasbalance.training.callback_state import CallbackStates
 from kerasbalance.training.checkpoint import Arrays, Checkpoint, prefixed, under
-from kerasbalance.training.epochs import WindowCallbacks
+from kerasbalance.training.epochs import EpochCallbacks
 
 
 @dataclass
@@ -33,7 +33,7 @@ class RunState:
     model: Any
     dataset: IndexedDataset
     miners: list[ScheduledMining]
-    callbacks: WindowCallbacks
+    callbacks: EpochCallbacks
     states: CallbackStates
     stopped: bool = False
 
