@@ -7,9 +7,9 @@ def tensorflow_batch_norm(inputs: Any, scale: Any, offset: Any, epsilon: float) 
     """Normalise the channels of a batch by TensorFlow's own operation.
 
     Args:
-        inputs: Tensor ``(batch, height, width, channels)``, float32 or of half precision.
-        scale: ``(channels,)``, float32.
-        offset: ``(channels,)``, float32.
+        inputs: Tensor `(batch, height, width, channels)`, float32 or of half precision.
+        scale: `(channels,)`, float32.
+        offset: `(channels,)`, float32.
         epsilon: Added to the variance.
 
     Returns:
@@ -34,7 +34,7 @@ def tensorflow_batch_norm(inputs: Any, scale: Any, offset: Any, epsilon: float) 
 
 
 def torch_batch_norm(inputs: Any, scale: Any, offset: Any, epsilon: float) -> tuple[Any, Any, Any]:
-    """Normalise the channels of a batch by torch's own operation; as :func:`tensorflow_batch_norm`."""
+    """Normalise the channels of a batch by torch's own operation; as `tensorflow_batch_norm`."""
     import torch
 
     # The permutation is a view: channels-last memory is what torch makes of it.

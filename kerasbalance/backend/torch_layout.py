@@ -67,7 +67,7 @@ def lay_out_kernels(model: Any) -> None:
     values and saved files stay as they are; on other backends nothing happens. `kerasbalance.fit` calls it.
 
     Args:
-        model: a built Keras model, whose optimizer is built.
+        model: A built Keras model, whose optimizer is built.
     """
     if keras.config.backend() != "torch":
         return

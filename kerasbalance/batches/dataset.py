@@ -32,23 +32,26 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     batch. `fit(steps_per_epoch=...)` is not needed; if given it should equal the dataset's own.
 
     Args:
-        source: where slices are read from; see `Source`.
-        index: what to draw from; never empty.
-        batch_size: slices a batch, >= 1; may exceed the number of entries.
-        steps_per_epoch: steps an epoch, >= 1; in `kerasbalance.fit` too.
-        seed: seed of the order, 0 <= seed < 2**64.
-        read_ahead: batches read in advance by two threads; 0 reads in the training's own thread.
-        augment: changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
+        source: Where slices are read from; see `Source`.
+        index: What to draw from; never empty.
+        batch_size: Slices a batch, >= 1; may exceed the number of entries.
+        steps_per_epoch: Steps an epoch, >= 1; in `kerasbalance.fit` too.
+        seed: Seed of the order, 0 <= seed < 2**64.
+        read_ahead: Batches read in advance by two threads; 0 reads in the training's own thread.
+        augment: Changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
             which all its random numbers must come. Scoring is not augmented. Pass the same one to resume a run.
 
     Raises:
-        TypeError: if `source` has no `read` or no length.
-        ValueError: if a number is out of range or a ref lies outside the source.
+        TypeError: If `source` has no `read` or no length.
+        ValueError: If a number is out of range or a ref lies outside the source.
 
     Example:
-        >>> source = ArraySource(np.zeros((10, 8, 8, 1), np.int16), np.zeros((10, 8, 8, 1), np.uint8))
-        >>> dataset = IndexedDataset(source, Index(np.arange(10)), batch_size=4, steps_per_epoch=5)
-        >>> model.fit(dataset, epochs=2, shuffle=False)
+        >>> import numpy as np, kerasbalance as kb
+        >>> source = kb.ArraySource(np.zeros((10, 8, 8, 1), np.int16), np.zeros((10, 8, 8, 1), np.uint8))
+        >>> dataset = kb.IndexedDataset(source, kb.Index(np.arange(10)), batch_size=4, steps_per_epoch=5)
+        >>> images, masks = dataset[0]
+        >>> images.shape
+        (4, 8, 8, 1)
     """
 
     def __init__(
@@ -66,7 +69,9 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         if not isinstance(source, Source):
             raise TypeError(
                 explain(
-                    f"a source of type {type(source).__name__}", "read(refs, flips) and len()", "see Source"
+                    f"a source of type {type(source).__name__}",
+                    "read(refs, flips) and len()",
+                    "wrap arrays in ArraySource",
                 )
             )
         _check_range("batch_size", batch_size, 1, 1 << 31)
@@ -221,4 +226,6 @@ class Stream(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
 
 def _check_range(name: str, value: int, low: int, end: int) -> None:
     if not isinstance(value, numbers.Integral) or not low <= value < end:
-        raise ValueError(explain(f"{name}={value!r}", f"a whole number from {low} to {end - 1}", "change it"))
+        raise ValueError(
+            explain(f"{name}={value!r}", f"a whole number from {low} to {end - 1}", "pass one in that range")
+        )

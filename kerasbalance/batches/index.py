@@ -21,7 +21,7 @@ def flip_codes(names: Sequence[str]) -> Codes:
     """Return the uint8 codes of flip names.
 
     Args:
-        names: one or more of `"none"`, `"horizontal"`, `"vertical"`, `"both"`, each at most once.
+        names: One or more of `"none"`, `"horizontal"`, `"vertical"`, `"both"`, each at most once.
 
     Raises:
         ValueError: for an unknown or repeated name, a bare string, or no name at all.
@@ -37,13 +37,13 @@ class Index:
     """An immutable list of entries `(ref, flip code, weight)`; a slice may stand in it several times.
 
     Args:
-        refs: int64 `(entries,)`, rows of the source.
-        flips: uint8 `(entries,)`, 0 none, 1 horizontal, 2 vertical, 3 both; all 0 when left out.
-        weights: float64 `(entries,)`, finite and >= 0, not all 0. When left out every pass visits each entry
+        refs: Int64 `(entries,)`, rows of the source.
+        flips: Uint8 `(entries,)`, 0 none, 1 horizontal, 2 vertical, 3 both; all 0 when left out.
+        weights: Float64 `(entries,)`, finite and >= 0, not all 0. When left out every pass visits each entry
             once, in random order; when given, entries are drawn with replacement in proportion to them.
 
     Raises:
-        ValueError: if there is no entry, if lengths differ, or if a value is out of its range.
+        ValueError: If there is no entry, if lengths differ, or if a value is out of its range.
 
     Example:
         >>> Index([4, 7], flips=[0, 1]).refs

@@ -24,11 +24,11 @@ class Phase:
     """The iterations between two index swaps.
 
     Args:
-        index: what is drawn from.
+        index: What is drawn from.
         number: 0 for the first index of a dataset, one more after each swap.
-        begin: absolute iteration of the phase's first batch.
-        seed: seed of the whole run, 0 <= seed < 2**64.
-        batch_size: entries a batch; every batch has exactly as many.
+        begin: Absolute iteration of the phase's first batch.
+        seed: Seed of the whole run, 0 <= seed < 2**64.
+        batch_size: Entries a batch; every batch has exactly as many.
     """
 
     index: Index
@@ -42,7 +42,7 @@ class Phase:
         """Return int64 `(batch_size,)`: the entries of the batch of absolute `iteration`.
 
         Raises:
-            IndexError: if the iteration lies before the phase.
+            IndexError: If the iteration lies before the phase.
         """
         if iteration < self.begin:
             raise IndexError(

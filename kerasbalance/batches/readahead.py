@@ -23,9 +23,9 @@ class ReadAhead:
     be wrong nearly always. A batch is handed out once; asked for again, it is made again.
 
     Args:
-        make: makes one batch, a pure function of `(phase, iteration)`; called from several threads.
-        depth: batches held ready; 0 makes every batch in the thread that asks for it.
-        threads: reading threads.
+        make: Makes one batch, a pure function of `(phase, iteration)`; called from several threads.
+        depth: Batches held ready; 0 makes every batch in the thread that asks for it.
+        threads: Reading threads.
     """
 
     def __init__(self, make: Make, depth: int, threads: int = 2) -> None:

@@ -27,8 +27,8 @@ class Source(Protocol):
         """Return images `(n, height, width, channels)` and masks `(n, height, width[, 1])`, fresh arrays.
 
         Args:
-            refs: int64 `(n,)`, rows of this source; any order, repeats allowed.
-            flips: uint8 `(n,)`, 0 none, 1 horizontal (width), 2 vertical (height), 3 both.
+            refs: Int64 `(n,)`, rows of this source; any order, repeats allowed.
+            flips: Uint8 `(n,)`, 0 none, 1 horizontal (width), 2 vertical (height), 3 both.
         """
         ...
 
@@ -59,11 +59,11 @@ class ArraySource:
     """A source over two arrays, or over anything that NumPy can take rows from (a memory map, say).
 
     Args:
-        x: images `(slices, height, width, channels)`.
-        y: masks of integer labels, `(slices, height, width)` or `(slices, height, width, 1)`.
+        x: Images `(slices, height, width, channels)`.
+        y: Masks of integer labels, `(slices, height, width)` or `(slices, height, width, 1)`.
 
     Raises:
-        ValueError: if the shapes do not fit each other.
+        ValueError: If the shapes do not fit each other.
 
     Example:
         >>> source = ArraySource(np.zeros((10, 8, 8, 1)), np.zeros((10, 8, 8, 1), np.uint8))

@@ -22,7 +22,7 @@ class Patients:
     """What each patient brings, in an order that does not depend on the order of the rows.
 
     Args:
-        cases: int64 ``(patients,)``, number of cases.
+        cases: Int64 `(patients,)`, number of cases.
         slices: Number of slices.
         positive: Number of positive slices.
     """
@@ -42,7 +42,7 @@ def balanced_half(patients: Patients, ratio: float, target: int, seed: int) -> N
         seed: Seed of the draw.
 
     Returns:
-        Whether each patient is in part B, bool ``(patients,)``. Neither part is empty.
+        Whether each patient is in part B, bool `(patients,)`. Neither part is empty.
     """
     goal = _Goal(patients, target)
     found = []
@@ -83,12 +83,12 @@ class _Goal:
         self.target = target
 
     def sums(self, in_b: NDArray[np.bool_]) -> NDArray[np.float64]:
-        """Cases, slices and positive slices of part B, float64 ``(3,)``."""
+        """Cases, slices and positive slices of part B, float64 `(3,)`."""
         total: NDArray[np.float64] = self.rows[in_b].sum(axis=0)
         return total
 
     def excess(self, b: NDArray[np.float64]) -> NDArray[np.float64]:
-        """How far the sums ``(..., 3)`` of part B lie beyond the tolerances, squared; 0 is good enough.
+        """How far the sums `(..., 3)` of part B lie beyond the tolerances, squared; 0 is good enough.
 
         An empty part and one without positive slices are infinitely far.
         """

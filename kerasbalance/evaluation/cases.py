@@ -33,23 +33,23 @@ class CaseMetrics:
     """One organ of one case.
 
     Args:
-        case: the case's name, as the caller gave it.
-        organ: the organ's name.
+        case: The case's name, as the caller gave it.
+        organ: The organ's name.
         dice: `2 * shared / (prediction + reference)` of the voxels of the whole case; NaN where `absent`.
-        hd95_mm: see `surface.surface_metrics`; as the other two, NaN where `absent`.
-        nsd: normalised surface Dice, by default at 2 mm.
-        assd_mm: average symmetric surface distance.
+        hd95_mm: See `surface.surface_metrics`; as the other two, NaN where `absent`.
+        nsd: Normalised surface Dice, by default at 2 mm.
+        assd_mm: Average symmetric surface distance.
         ravd_percent: `100 * |prediction - reference| / reference`, from the volumes; infinite where only the
             reference is empty, NaN where `absent`.
-        reference_ml: volume of the reference; NaN where the slice spacing is unknown.
-        prediction_ml: volume of the prediction, likewise.
-        reference_voxels: voxels of the reference.
-        prediction_voxels: voxels of the prediction.
-        shared_voxels: voxels of both.
-        slices: slices of the case.
-        empty_slices: slices without a voxel of the reference.
-        false_positive_slices: of these, the slices with a voxel of the prediction.
-        missed_slices: slices with a voxel of the reference and none of the prediction.
+        reference_ml: Volume of the reference; NaN where the slice spacing is unknown.
+        prediction_ml: Volume of the prediction, likewise.
+        reference_voxels: Voxels of the reference.
+        prediction_voxels: Voxels of the prediction.
+        shared_voxels: Voxels of both.
+        slices: Slices of the case.
+        empty_slices: Slices without a voxel of the reference.
+        false_positive_slices: Of these, the slices with a voxel of the prediction.
+        missed_slices: Slices with a voxel of the reference and none of the prediction.
     """
 
     case: str
@@ -80,13 +80,13 @@ class SliceMetrics:
     """One organ on one slice.
 
     Args:
-        case: the case's name.
-        organ: the organ's name.
-        slice: number of the slice in the case, from 0.
+        case: The case's name.
+        organ: The organ's name.
+        slice: Number of the slice in the case, from 0.
         dice: 1 where both masks are empty, 0 for a false positive on an empty slice.
-        reference_pixels: pixels of the reference.
-        prediction_pixels: pixels of the prediction.
-        shared_pixels: pixels of both.
+        reference_pixels: Pixels of the reference.
+        prediction_pixels: Pixels of the prediction.
+        shared_pixels: Pixels of both.
     """
 
     case: str
@@ -103,14 +103,14 @@ class MetricSummary:
     """One metric over cases. An infinite value counts in all but `mean` and `sd`.
 
     Args:
-        count: cases that have the metric, the infinite ones included.
-        infinite: cases in which it is infinite: one of the two masks was empty.
-        mean: mean of the finite values; NaN where there is none.
-        sd: their standard deviation, with `n - 1`; NaN for fewer than two.
-        minimum: the smallest value.
-        maximum: the largest value.
-        median: the middle value.
-        worst_tenth: mean of the worst tenth of the cases, rounded up: of one case in up to ten.
+        count: Cases that have the metric, the infinite ones included.
+        infinite: Cases in which it is infinite: one of the two masks was empty.
+        mean: Mean of the finite values; NaN where there is none.
+        sd: Their standard deviation, with `n - 1`; NaN for fewer than two.
+        minimum: The smallest value.
+        maximum: The largest value.
+        median: The middle value.
+        worst_tenth: Mean of the worst tenth of the cases, rounded up: of one case in up to ten.
     """
 
     count: int
@@ -128,14 +128,14 @@ class OrganSummary:
     """One organ over cases.
 
     Args:
-        organ: its name.
-        cases: all cases.
-        absent: cases in which neither mask has the organ; they are in no average.
-        missed: cases in which only the reference has it.
-        invented: cases in which only the prediction has it.
-        empty_slices: slices of all cases without a voxel of the reference.
-        false_positive_slices: of these, the slices with a voxel of the prediction.
-        metrics: by the names of `METRICS`.
+        organ: Its name.
+        cases: All cases.
+        absent: Cases in which neither mask has the organ; they are in no average.
+        missed: Cases in which only the reference has it.
+        invented: Cases in which only the prediction has it.
+        empty_slices: Slices of all cases without a voxel of the reference.
+        false_positive_slices: Of these, the slices with a voxel of the prediction.
+        metrics: By the names of `METRICS`.
     """
 
     organ: str
@@ -161,13 +161,13 @@ def evaluate_case(
     """Compare the masks of one organ of one case.
 
     Args:
-        prediction: bool `(slices, rows, columns)`.
-        reference: bool of the same shape.
-        spacing_mm: between slices, rows and columns. A lone slice may have NaN for the first: its volume is
+        prediction: Bool `(slices, rows, columns)`.
+        reference: Bool of the same shape.
+        spacing_mm: Between slices, rows and columns. A lone slice may have NaN for the first: its volume is
             then NaN and its surface is the outline in the plane.
-        case: name that the result bears.
-        organ: name that the result bears.
-        tolerance_mm: what NSD forgives.
+        case: Name that the result bears.
+        organ: Name that the result bears.
+        tolerance_mm: What NSD forgives.
         depth_mm: `(slices,)` position of each slice where they are not evenly spaced; a slice then stands for
             the half of the way to either neighbour. See `surface.surface_metrics` for the distances.
 
@@ -223,10 +223,10 @@ def evaluate_slices(
     """Compare the masks of one organ slice by slice.
 
     Args:
-        prediction: bool `(slices, rows, columns)`.
-        reference: bool of the same shape.
-        case: name that the rows bear.
-        organ: name that the rows bear.
+        prediction: Bool `(slices, rows, columns)`.
+        reference: Bool of the same shape.
+        case: Name that the rows bear.
+        organ: Name that the rows bear.
 
     Returns:
         One row for each slice, in order; those of empty slices too.
@@ -248,7 +248,7 @@ def summarise_cases(cases: Sequence[CaseMetrics]) -> tuple[OrganSummary, ...]:
     """Summarise each organ over its cases.
 
     Args:
-        cases: in any order; organs are told apart by name.
+        cases: In any order; organs are told apart by name.
 
     Returns:
         One summary for each organ, in the order of their first case; none for no cases. Every case counts the
@@ -267,7 +267,7 @@ def keep_largest_component(mask: Mask) -> Mask:
     well. Of several parts of the same size the first in array order stays. An empty mask stays empty.
 
     Args:
-        mask: bool, any shape.
+        mask: Bool, any shape.
 
     Returns:
         A new bool array of that shape.

@@ -24,12 +24,12 @@ class PairedDifference:
     """How much higher a score is than another of the same seeds and cases.
 
     Args:
-        difference: mean over the seeds.
-        low: lower end of the bootstrap interval; NaN for fewer than two seeds.
-        high: upper end.
-        p: two-sided p-value of the t-test described at `paired_difference`; NaN for fewer than two seeds.
-        seeds: how many seeds were compared.
-        seeds_up: in how many of them the difference is above 0.
+        difference: Mean over the seeds.
+        low: Lower end of the bootstrap interval; NaN for fewer than two seeds.
+        high: Upper end.
+        p: Two-sided p-value of the t-test described at `paired_difference`; NaN for fewer than two seeds.
+        seeds: How many seeds were compared.
+        seeds_up: In how many of them the difference is above 0.
     """
 
     difference: float
@@ -51,11 +51,13 @@ def summarise_scores(scores: ArrayLike, statistic: str) -> NDArray[np.float64]:
         `(seeds,)`.
 
     Raises:
-        ValueError: if the shape, the statistic or the number of cases is wrong.
+        ValueError: If the shape, the statistic or the number of cases is wrong.
     """
     array = _checked(scores, "scores")
     if statistic not in STATISTICS:
-        raise ValueError(explain(f"statistic={statistic!r}", f"one of {', '.join(STATISTICS)}", "change it"))
+        raise ValueError(
+            explain(f"statistic={statistic!r}", f"one of {', '.join(STATISTICS)}", "pass one of these names")
+        )
     if statistic == "mean":
         return np.asarray(array.mean(axis=1))
     if statistic == "minimum":
@@ -84,17 +86,17 @@ def paired_difference(
 
     Args:
         scores: `(seeds, cases)`, finite.
-        baseline: of the same shape; entry by entry the same seed and case.
-        statistic: as for `summarise_scores`.
-        level: of the interval, between 0 and 1.
-        resamples: bootstrap samples, >= 1.
-        seed: of the resampling.
+        baseline: Of the same shape; entry by entry the same seed and case.
+        statistic: As for `summarise_scores`.
+        level: Of the interval, between 0 and 1.
+        resamples: Bootstrap samples, >= 1.
+        seed: Of the resampling.
 
     Returns:
         The difference, `scores` less `baseline`.
 
     Raises:
-        ValueError: if the shapes differ, a score is not finite, or an argument is out of range.
+        ValueError: If the shapes differ, a score is not finite, or an argument is out of range.
 
     Example:
         >>> found = paired_difference([[0.9, 0.8], [0.8, 0.9]], [[0.8, 0.8], [0.7, 0.8]])
@@ -123,7 +125,7 @@ def adjust_p_values(values: Sequence[float]) -> list[float]:
     """Allow for many comparisons: Holm's step-down adjustment.
 
     Args:
-        values: p-values; NaN ones stay NaN and count as comparisons all the same.
+        values: P-values; NaN ones stay NaN and count as comparisons all the same.
 
     Returns:
         Adjusted p-values, in the same order, at most 1.

@@ -18,7 +18,7 @@ class Part:
     """What one part of a split holds: a row of the balance table.
 
     Args:
-        name: ``"A"``, ``"B"`` or ``"all"``.
+        name: `"A"`, `"B"` or `"all"`.
         patients: Number of patients.
         cases: Number of cases.
         slices: Number of slices.
@@ -50,9 +50,9 @@ class Part:
 
 @dataclass(frozen=True, eq=False)
 class CaseSplit:
-    """The two parts of a list of cases, and how alike they are. ``print(split)`` shows the balance table.
+    """The two parts of a list of cases, and how alike they are. `print(split)` shows the balance table.
 
-    Unpacks into its parts: ``part_a, part_b = split_cases(cases)``.
+    Unpacks into its parts: `part_a, part_b = split_cases(cases)`.
 
     Args:
         part_a: Positions in the list of cases, int64, ascending: the candidates (or the training set).
@@ -82,13 +82,13 @@ def split_cases(cases: Sequence[Any], ratio: float = 0.5, seed: int = 0) -> Case
     with the whole, as far as whole patients allow. The same cases, ratio and seed give the same parts in any
     order of rows.
 
-    A test set is split off in the same way: ``training, test = split_cases(cases, ratio=0.2)``. Use another
-    seed for the split of ``training`` that follows.
+    A test set is split off in the same way: `training, test = split_cases(cases, ratio=0.2)`. Use another
+    seed for the split of `training` that follows.
 
     Args:
-        cases: Rows with ``patient``, ``slices`` and ``positive``, as keys of a mapping or as attributes.
-            ``patient`` is compared as text, so that 7 and "7" are one; all cases of a patient fall into one
-            part. ``slices`` is the number of slices, at least 1, ``positive`` how many of them hold an organ.
+        cases: Rows with `patient`, `slices` and `positive`, as keys of a mapping or as attributes.
+            `patient` is compared as text, so that 7 and "7" are one; all cases of a patient fall into one
+            part. `slices` is the number of slices, at least 1, `positive` how many of them hold an organ.
         ratio: Share of the cases that part B is to hold, above 0 to 1. The number is rounded, halves up. With
             1 part A is empty.
         seed: Seed of the draw, at least 0.
@@ -97,7 +97,7 @@ def split_cases(cases: Sequence[Any], ratio: float = 0.5, seed: int = 0) -> Case
         The parts and their balance.
 
     Raises:
-        ValueError: If a row is not valid, ``ratio`` or ``seed`` is out of range, or the cases cannot be split
+        ValueError: If a row is not valid, `ratio` or `seed` is out of range, or the cases cannot be split
             so: no case, only one patient, a part that would be empty, no part of either could hold positive
                 slices, or
             patients too large to come near the ratio. The message names rows by position, never a patient.

@@ -42,9 +42,9 @@ class SurfaceMetrics:
     Both masks empty: all three are NaN. One mask empty: the distances are infinite and `nsd` is 0.
 
     Args:
-        hd95_mm: the larger of the two directed 95th percentiles.
-        nsd: share of both surfaces that lies within the tolerance of the other, from 0 to 1.
-        assd_mm: mean distance over all voxels of both surfaces.
+        hd95_mm: The larger of the two directed 95th percentiles.
+        nsd: Share of both surfaces that lies within the tolerance of the other, from 0 to 1.
+        assd_mm: Mean distance over all voxels of both surfaces.
     """
 
     hd95_mm: float
@@ -74,10 +74,10 @@ def surface_metrics(
     DeepMind's `surface_distance` weights by area and gives other numbers.
 
     Args:
-        prediction: bool `(slices, rows, columns)`, or `(rows, columns)`.
-        reference: bool of the same shape.
-        spacing_mm: distance of voxel centres along each axis.
-        tolerance_mm: distance that NSD forgives, 0 or more; exactly this far counts as within.
+        prediction: Bool `(slices, rows, columns)`, or `(rows, columns)`.
+        reference: Bool of the same shape.
+        spacing_mm: Distance of voxel centres along each axis.
+        tolerance_mm: Distance that NSD forgives, 0 or more; exactly this far counts as within.
         depth_mm: `(slices,)` position of each slice where the slices are not evenly spaced; replaces
             `spacing_mm[0]`. Neighbours in the stack count as adjacent, however far apart they lie.
 
@@ -110,11 +110,11 @@ def surface_distances(
     """Return the distance of each surface voxel to the other surface.
 
     Args:
-        prediction: as in `surface_metrics`.
-        reference: as in `surface_metrics`.
-        spacing_mm: as in `surface_metrics`.
-        depth_mm: as in `surface_metrics`.
-        cut_is_surface: whether voxels at the edge of the volume are surface.
+        prediction: As in `surface_metrics`.
+        reference: As in `surface_metrics`.
+        spacing_mm: As in `surface_metrics`.
+        depth_mm: As in `surface_metrics`.
+        cut_is_surface: Whether voxels at the edge of the volume are surface.
 
     Returns:
         Float64 `(voxels,)` twice: from the prediction's surface to the reference's, and back. Where the other

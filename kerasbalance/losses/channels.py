@@ -14,14 +14,14 @@ def as_channels(y_true: Any, y_pred: Any) -> Any:
     """Give a mask the channels of the prediction that it belongs to.
 
     Args:
-        y_true: Labels ``(batch, ..., 1)`` or ``(batch, ...)``, of any integer, boolean or float type, or
-            channels ``(batch, ..., channels)``. With one channel the values are 0 and 1 (or a share between
-            them). With several, label ``k`` is channel ``k``; a label outside ``0 .. channels - 1`` belongs
+        y_true: Labels `(batch, ..., 1)` or `(batch, ...)`, of any integer, boolean or float type, or
+            channels `(batch, ..., channels)`. With one channel the values are 0 and 1 (or a share between
+            them). With several, label `k` is channel `k`; a label outside `0 .. channels - 1` belongs
             to no channel.
-        y_pred: Prediction ``(batch, ..., channels)``, a floating-point tensor.
+        y_pred: Prediction `(batch, ..., channels)`, a floating-point tensor.
 
     Returns:
-        The mask, ``(batch, ..., channels)``, in the type of ``y_pred``.
+        The mask, `(batch, ..., channels)`, in the type of `y_pred`.
 
     Raises:
         ValueError: If the two shapes do not fit together.
@@ -38,14 +38,14 @@ def as_channels(y_true: Any, y_pred: Any) -> Any:
 
 
 def slice_weights(sample_weight: Any, dtype: Any) -> Any:
-    """Give the weights of the slices the shape ``(batch, 1)``, to multiply sums of ``(batch, channels)``.
+    """Give the weights of the slices the shape `(batch, 1)`, to multiply sums of `(batch, channels)`.
 
     Args:
-        sample_weight: ``(batch,)`` or ``(batch, 1)``, one weight for each slice.
+        sample_weight: `(batch,)` or `(batch, 1)`, one weight for each slice.
         dtype: Type of the result.
 
     Returns:
-        ``(batch, 1)`` in ``dtype``.
+        `(batch, 1)` in `dtype`.
 
     Raises:
         ValueError: If the weights have another shape, such as one for each pixel.
@@ -64,11 +64,11 @@ def organ_channels(tensor: Any, include_background: bool) -> Any:
     """Drop channel 0, the background, of a tensor with several channels, unless it is wanted.
 
     Args:
-        tensor: ``(batch, ..., channels)``. With one channel there is no background to drop.
+        tensor: `(batch, ..., channels)`. With one channel there is no background to drop.
         include_background: Whether channel 0 stays.
 
     Returns:
-        ``(batch, ..., organs)``.
+        `(batch, ..., organs)`.
     """
     return tensor if include_background or tensor.shape[-1] == 1 else tensor[..., 1:]
 

@@ -21,32 +21,32 @@ def dice_loss(
 ) -> Any:
     """Compute the soft Dice loss, averaged over the organs.
 
-    It is ``1 - (2 * overlap + smooth) / (reference + prediction + smooth)`` in pixels. Smoothing stands in
+    It is `1 - (2 * overlap + smooth) / (reference + prediction + smooth)` in pixels. Smoothing stands in
     numerator and denominator. An organ that is empty in reference and prediction therefore costs 0, and where the
-    reference is empty the gradient still pushes false positives down; with a vanishing ``smooth`` that gradient
-    vanishes too, since it is ``smooth / (prediction + smooth)**2``. Keras' own ``Dice`` has neither property:
+    reference is empty the gradient still pushes false positives down; with a vanishing `smooth` that gradient
+    vanishes too, since it is `smooth / (prediction + smooth)**2`. Keras' own `Dice` has neither property:
     it charges 1 for any prediction on an empty mask, with a gradient of zero.
 
     Args:
-        y_true: Labels ``(batch, height, width)`` or ``(batch, height, width, 1)``, or channels ``(batch,
-            height, width, channels)`` with values 0 to 1. With several channels, label ``k`` is channel
-            ``k``.
-        y_pred: Probabilities ``(batch, height, width, channels)``, or logits with ``from_logits``. One
+        y_true: Labels `(batch, height, width)` or `(batch, height, width, 1)`, or channels `(batch,
+            height, width, channels)` with values 0 to 1. With several channels, label `k` is channel
+            `k`.
+        y_pred: Probabilities `(batch, height, width, channels)`, or logits with `from_logits`. One
             channel is one organ; of several, channel 0 is the background. Any number of spatial axes will do.
         batch: Sum over the batch before dividing, so that slices with little or no organ carry little weight.
-            ``False`` gives every slice its own Dice.
+            `False` gives every slice its own Dice.
         include_background: Whether channel 0 of several counts. Without effect on one channel.
         smooth: Added to numerator and denominator, in pixels, above 0.
-        from_logits: Apply a sigmoid (one channel) or a softmax (several) to ``y_pred`` first.
-        sample_weight: ``(batch,)``. Over the batch it weighs a slice inside the sums, so that weight 2 is the
+        from_logits: Apply a sigmoid (one channel) or a softmax (several) to `y_pred` first.
+        sample_weight: `(batch,)`. Over the batch it weighs a slice inside the sums, so that weight 2 is the
             slice twice and weight 0 is its absence. Per slice it multiplies the slice's loss.
 
     Returns:
-        The loss, ``(1,)`` over the batch or ``(batch,)`` per slice, float32 (float64 if ``y_pred`` is),
+        The loss, `(1,)` over the batch or `(batch,)` per slice, float32 (float64 if `y_pred` is),
         whatever the precision of the network.
 
     Raises:
-        ValueError: If shapes do not fit or ``smooth`` is not above 0.
+        ValueError: If shapes do not fit or `smooth` is not above 0.
 
     Example:
         >>> import numpy as np
@@ -79,12 +79,12 @@ def dice_loss(
 
 @keras.saving.register_keras_serializable("kerasbalance")
 class DiceLoss(keras.losses.Loss):  # type: ignore[misc]  # untyped
-    """Soft Dice loss for ``model.compile``; :func:`dice_loss` says what it computes.
+    """Soft Dice loss for `model.compile`; `dice_loss` says what it computes.
 
-    Over the batch, ``sample_weight`` acts inside the sums and the value is one number for the batch: a common
+    Over the batch, `sample_weight` acts inside the sums and the value is one number for the batch: a common
     factor of all weights hardly changes it. Per slice, Keras weighs and reduces the slices' losses as it does
-    for any loss. A model compiled with it loads without ``custom_objects`` once this module, or
-    ``kerasbalance.models``, is imported.
+    for any loss. A model compiled with it loads without `custom_objects` once this module, or
+    `kerasbalance.models`, is imported.
 
     Args:
         batch: Sum over the batch before dividing (default), or give every slice its own Dice.
@@ -92,13 +92,14 @@ class DiceLoss(keras.losses.Loss):  # type: ignore[misc]  # untyped
         smooth: Added to numerator and denominator, in pixels, above 0. An organ that is empty in
             reference and prediction costs 0.
         from_logits: Whether predictions are logits rather than probabilities.
-        reduction: As for any Keras loss; per slice, ``None`` gives ``(batch,)``.
+        reduction: As for any Keras loss; per slice, `None` gives `(batch,)`.
         name: Name of the loss.
 
     Raises:
-        ValueError: If ``smooth`` is not above 0, or at a call if the shapes do not fit.
+        ValueError: If `smooth` is not above 0, or at a call if the shapes do not fit.
 
     Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
         >>> model.compile("sgd", loss=DiceLoss())
     """
 

@@ -18,20 +18,20 @@ _LEAST = 1e-7
 
 
 def focal_loss(y_true: Any, y_pred: Any, *, gamma: float = 2.0) -> Any:
-    """Compute the focal loss: cross-entropy weighted with ``(1 - p) ** gamma``, averaged over all pixels.
+    """Compute the focal loss: cross-entropy weighted with `(1 - p) ** gamma`, averaged over all pixels.
 
-    ``p`` is the probability that the model gives to a pixel's true class.
+    `p` is the probability that the model gives to a pixel's true class.
 
     Args:
-        y_true: Labels or channels, as for :func:`kerasbalance.dice_loss`.
-        y_pred: Probabilities ``(batch, height, width, channels)``: sigmoid for one channel, softmax for several.
+        y_true: Labels or channels, as for `dice_loss`.
+        y_pred: Probabilities `(batch, height, width, channels)`: sigmoid for one channel, softmax for several.
         gamma: 0 or more; 0 is the plain cross-entropy.
 
     Returns:
-        The loss, ``(1,)``, float32.
+        The loss, `(1,)`, float32.
 
     Raises:
-        ValueError: If shapes do not fit or ``gamma`` is negative or not finite.
+        ValueError: If shapes do not fit or `gamma` is negative or not finite.
 
     Example:
         >>> import numpy as np
@@ -51,15 +51,15 @@ def top_k_loss(y_true: Any, y_pred: Any, *, share: float = 0.1) -> Any:
     """Compute the mean cross-entropy of the hardest pixels of the batch: online hard example mining by pixel.
 
     Args:
-        y_true: Labels or channels, as for :func:`kerasbalance.dice_loss`.
-        y_pred: Probabilities ``(batch, height, width, channels)``: sigmoid for one channel, softmax for several.
+        y_true: Labels or channels, as for `dice_loss`.
+        y_pred: Probabilities `(batch, height, width, channels)`: sigmoid for one channel, softmax for several.
         share: Share of the batch's pixels that count, above 0 to 1; rounded up to a whole pixel.
 
     Returns:
-        The loss, ``(1,)``, float32. Of pixels that tie for the last place any may count: the value is the same.
+        The loss, `(1,)`, float32. Of pixels that tie for the last place any may count: the value is the same.
 
     Raises:
-        ValueError: If shapes do not fit or ``share`` is out of range.
+        ValueError: If shapes do not fit or `share` is out of range.
 
     Example:
         >>> import numpy as np
@@ -116,9 +116,10 @@ class DiceFocalLoss(_DicePlus):
         reduction: As for any Keras loss.
 
     Raises:
-        ValueError: If ``gamma`` is negative; when called, for shapes that do not fit or a ``sample_weight``.
+        ValueError: If `gamma` is negative; when called, for shapes that do not fit or a `sample_weight`.
 
     Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
         >>> model.compile("sgd", loss=DiceFocalLoss())
     """
 
@@ -139,9 +140,10 @@ class DiceTopKLoss(_DicePlus):
         reduction: As for any Keras loss.
 
     Raises:
-        ValueError: If ``share`` is out of range; when called, for shapes that do not fit or a ``sample_weight``.
+        ValueError: If `share` is out of range; when called, for shapes that do not fit or a `sample_weight`.
 
     Example:
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(1, 1, activation="sigmoid")])
         >>> model.compile("sgd", loss=DiceTopKLoss(share=0.1))
     """
 

@@ -14,7 +14,7 @@ class DiceScore(keras.metrics.Metric):  # type: ignore[misc]  # untyped
 
     Counts are summed before the division, so the value depends neither on the batch size nor on how many
     slices hold no organ (a mean over slices would be lifted by each of those), and for the slices of one case
-    it is the case Dice. For one score per slice use :func:`kerasbalance.score_slices`.
+    it is the case Dice. For one score per slice use `score_slices`.
 
     One channel is thresholded at a probability of 0.5, which itself counts as background. Of several channels
     the largest wins; among equals the choice is the backend's.
@@ -58,9 +58,9 @@ class DiceScore(keras.metrics.Metric):  # type: ignore[misc]  # untyped
         """Add the counts of a batch.
 
         Args:
-            y_true: Labels or channels, as for :func:`kerasbalance.dice_loss`.
-            y_pred: Prediction ``(batch, height, width, channels)``.
-            sample_weight: ``(batch,)``, how many times each slice counts.
+            y_true: Labels or channels, as for `dice_loss`.
+            y_pred: Prediction `(batch, height, width, channels)`.
+            sample_weight: `(batch,)`, how many times each slice counts.
         """
         y_pred = ops.convert_to_tensor(y_pred)
         y_true = organ_channels(as_channels(y_true, y_pred), self.include_background)

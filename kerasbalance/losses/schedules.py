@@ -10,18 +10,18 @@ from keras import ops
 
 @keras.saving.register_keras_serializable("kerasbalance")
 class PolyDecay(keras.optimizers.schedules.LearningRateSchedule):  # type: ignore[misc]  # untyped
-    """Polynomial decay ``end + (initial - end) * (1 - iteration / total_iterations)**power``.
+    """Polynomial decay `end + (initial - end) * (1 - iteration / total_iterations)**power`.
 
-    Keras counts the iteration in ``optimizer.iterations`` and saves it with the optimizer, so a resumed run
+    Keras counts the iteration in `optimizer.iterations` and saves it with the optimizer, so a resumed run
     goes on at the rate where it stopped. The iterations left are counted as integers before the division:
-    Keras' ``PolynomialDecay`` subtracts from 1 in float32, which near the end of a million iterations is off
-    by several percent of the rate. From ``total_iterations`` on the rate is ``end``.
+    Keras' `PolynomialDecay` subtracts from 1 in float32, which near the end of a million iterations is off
+    by several percent of the rate. From `total_iterations` on the rate is `end`.
 
     Args:
         initial: Learning rate at iteration 0, above 0.
-        total_iterations: Iterations until ``end``, 1 to 2**31 - 1.
+        total_iterations: Iterations until `end`, 1 to 2**31 - 1.
         power: Exponent, above 0; 1 is linear.
-        end: Learning rate that is reached, 0 to ``initial``.
+        end: Learning rate that is reached, 0 to `initial`.
 
     Raises:
         ValueError: If an argument lies outside its range.

@@ -28,22 +28,29 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
     `initial_epoch=e` begins at `e * steps_per_epoch`.
 
     Args:
-        dataset: the dataset that is trained on; its source is scored.
-        sampler: a `HardSliceSampler`, or another strategy with the same methods.
-        at: one iteration or several, >= 0: so many steps are done before mining.
-        every: mine after each so many steps, in place of `at`.
-        batch_size: slices a step of scoring; the dataset's own by default.
-        threshold: see `score_slices`.
+        dataset: The dataset that is trained on; its source is scored.
+        sampler: A `HardSliceSampler`, or another strategy with the same methods.
+        at: One iteration or several, >= 0: so many steps are done before mining.
+        every: Mine after each so many steps, in place of `at`.
+        batch_size: Slices a step of scoring; the dataset's own by default.
+        threshold: See `score_slices`.
 
     Raises:
-        TypeError: if `dataset` is no `IndexedDataset`.
-        ValueError: if not exactly one of `at` and `every` is given or a number is out of range; in `fit`, if
+        TypeError: If `dataset` is no `IndexedDataset`.
+        ValueError: If not exactly one of `at` and `every` is given or a number is out of range; in `fit`, if
             Keras' own workers are switched on, or if the epochs or the data are not the dataset's.
 
     Example:
-        >>> mining = ScheduledMining(dataset, sampler, at=5_000)
-        >>> model.fit(dataset, epochs=100, callbacks=[mining])
-        >>> mining.results[-1].to_csv("slices.csv")
+        >>> import numpy as np, kerasbalance as kb
+        >>> source = kb.ArraySource(np.zeros((8, 16, 16, 1), np.int16), np.ones((8, 16, 16), np.uint8))
+        >>> sampler = kb.HardSliceSampler(range(4), range(4, 8), kb.below(0.9))
+        >>> dataset = kb.IndexedDataset(source, sampler.index, batch_size=2, steps_per_epoch=2)
+        >>> model = kb.models.unet((16, 16, 1), base_filters=1)
+        >>> model.compile("sgd", kb.DiceLoss())
+        >>> mining = kb.ScheduledMining(dataset, sampler, at=2)
+        >>> _ = model.fit(dataset, epochs=2, callbacks=[mining], shuffle=False, verbose=0)
+        >>> [result.iteration for result in mining.results]
+        [2]
     """
 
     def __init__(
@@ -86,9 +93,9 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         """Mine now, whatever the schedule says; nothing is changed if scoring fails.
 
         Args:
-            model: the model to score with.
-            iteration: steps it has been trained for; the new index holds from there on.
-            progress: see `score_slices`.
+            model: The model to score with.
+            iteration: Steps it has been trained for; the new index holds from there on.
+            progress: See `score_slices`.
         """
         source, reference = self.dataset.source, self.sampler.reference
 
@@ -170,10 +177,14 @@ def _schedule(at: int | Iterable[int] | None, every: int | None) -> tuple[tuple[
         raise ValueError(explain(f"at={at!r}, every={every!r}", "exactly one of the two", "leave one out"))
     if every is not None:
         if operator.index(every) < 1:
-            raise ValueError(explain(f"every={every!r}", "a number of steps >= 1", "change it"))
+            raise ValueError(
+                explain(f"every={every!r}", "a number of steps >= 1", "pass the steps between two minings")
+            )
         return (), operator.index(every)
     listed = [at] if not isinstance(at, Iterable) else list(at)
     iterations = sorted({operator.index(iteration) for iteration in listed})  # type: ignore[arg-type]
     if not iterations or iterations[0] < 0:
-        raise ValueError(explain(f"at={at!r}", "at least one iteration, each >= 0", "change it"))
+        raise ValueError(
+            explain(f"at={at!r}", "at least one iteration, each >= 0", "pass the iterations at which to mine")
+        )
     return tuple(iterations), None

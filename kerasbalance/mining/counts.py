@@ -17,7 +17,7 @@ def dice_from_counts(counts: NDArray[Any]) -> Dice:
     where the reference is empty gives 0. The loss and the metric of this package keep to the same policy.
 
     Args:
-        counts: whole numbers `(..., 3)`: intersection, predicted, reference.
+        counts: Whole numbers `(..., 3)`: intersection, predicted, reference.
 
     Returns:
         float64 `(...)`, from 0 to 1, never NaN.
@@ -36,8 +36,8 @@ class SliceScores:
     """The scores of some slices.
 
     Args:
-        refs: int64 `(slices,)`, rows of the source.
-        counts: int64 `(slices, organs, 3)`: pixels in both, predicted, in the reference.
+        refs: Int64 `(slices,)`, rows of the source.
+        counts: Int64 `(slices, organs, 3)`: pixels in both, predicted, in the reference.
     """
 
     refs: NDArray[np.int64]

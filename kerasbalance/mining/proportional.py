@@ -19,11 +19,11 @@ class ProportionalSampler:
     Before the first update every slice is visited once a pass.
 
     Args:
-        candidates: int64 `(slices,)`, each once.
+        candidates: Int64 `(slices,)`, each once.
         floor: > 0; what a perfect slice is still drawn with, so that none is forgotten.
 
     Raises:
-        ValueError: if there is no slice, one stands twice, or `floor` is not positive.
+        ValueError: If there is no slice, one stands twice, or `floor` is not positive.
 
     Example:
         >>> sampler = ProportionalSampler([5, 6], floor=0.1)

@@ -19,17 +19,17 @@ class MiningResult:
     """One row for each candidate, in the candidates' order.
 
     Args:
-        ref: int64 `(slices,)`, row of the source.
-        score: float64 `(slices,)`, from 0 to 1; the worst organ's where there are several.
-        hard: bool `(slices,)`, whether the slice was added.
-        reason: str `(slices,)`: `hard` (the rule chose it), `floor` (added to reach the least share), `easy`
+        ref: Int64 `(slices,)`, row of the source.
+        score: Float64 `(slices,)`, from 0 to 1; the worst organ's where there are several.
+        hard: Bool `(slices,)`, whether the slice was added.
+        reason: Str `(slices,)`: `hard` (the rule chose it), `floor` (added to reach the least share), `easy`
             (not chosen), `suspect` (among the very worst, set aside as a possible label error), `case_full`
             (its case has its number), `capped` (beyond the largest share), `weighted` (drawn in proportion).
-        copies: float64 `(slices,)`, visits a pass that the slice owes to mining: a whole number where slices
+        copies: Float64 `(slices,)`, visits a pass that the slice owes to mining: a whole number where slices
             are added, the expected number where they are drawn in proportion.
-        threshold: the score under which slices were called hard; NaN where there is none.
-        rule: the rule, in words.
-        iteration: steps the model had been trained for; None if unknown.
+        threshold: The score under which slices were called hard; NaN where there is none.
+        rule: The rule, in words.
+        iteration: Steps the model had been trained for; None if unknown.
     """
 
     ref: NDArray[np.int64]

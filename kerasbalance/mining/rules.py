@@ -31,8 +31,8 @@ class Rule(Protocol):
         """Return a mask `(slices,)` of the hard ones, and the threshold it amounts to.
 
         Args:
-            scores: float64 `(slices,)`, from 0 (worst) to 1.
-            reference: the scores of the slices `reference`, if there are any.
+            scores: Float64 `(slices,)`, from 0 (worst) to 1.
+            reference: The scores of the slices `reference`, if there are any.
         """
         ...
 
@@ -126,10 +126,10 @@ def below(threshold: float) -> Rule:
     How many slices that is depends on how far the model has come; `lowest` is steadier.
 
     Args:
-        threshold: from 0 (no slice is hard) to 1 (every slice that is not perfect).
+        threshold: From 0 (no slice is hard) to 1 (every slice that is not perfect).
 
     Raises:
-        ValueError: if it lies outside 0 to 1.
+        ValueError: If it lies outside 0 to 1.
     """
     return Below(_share("threshold", threshold))
 
@@ -141,10 +141,10 @@ def lowest(share: float) -> Rule:
     never hard, so fewer may be chosen.
 
     Args:
-        share: from 0 to 1.
+        share: From 0 to 1.
 
     Raises:
-        ValueError: if it lies outside 0 to 1.
+        ValueError: If it lies outside 0 to 1.
     """
     return Lowest(_share("share", share))
 
@@ -156,11 +156,11 @@ def below_worst_case(refs: ArrayLike, cases: ArrayLike) -> Rule:
     on that one case, and moved by 0.11 between seeds where it was measured; `lowest` is steadier.
 
     Args:
-        refs: int64 `(slices,)`, the slices of those cases in the same source.
+        refs: Int64 `(slices,)`, the slices of those cases in the same source.
         cases: `(slices,)`, the case of each of them, as numbers or strings.
 
     Raises:
-        ValueError: if there is no slice, or the lengths differ.
+        ValueError: If there is no slice, or the lengths differ.
     """
     reference, names = as_refs(refs, "refs"), np.asarray(cases)
     if not len(reference) or names.shape != reference.shape:
@@ -186,11 +186,11 @@ def at_random(rule: Rule, seed: int = 0) -> Rule:
     is due to more data alone. Perfect slices may be drawn. There is no threshold (NaN).
 
     Args:
-        rule: says how many.
-        seed: of the draw, >= 0; the same seed and number of candidates give the same order of preference.
+        rule: Says how many.
+        seed: Of the draw, >= 0; the same seed and number of candidates give the same order of preference.
 
     Raises:
-        ValueError: if the seed is negative.
+        ValueError: If the seed is negative.
 
     Example:
         >>> mask, _ = at_random(lowest(0.5), seed=1).select(np.array([0.1, 0.9, 0.2, 0.8]), None)
@@ -198,11 +198,11 @@ def at_random(rule: Rule, seed: int = 0) -> Rule:
         2
     """
     if seed < 0:
-        raise ValueError(explain(f"seed={seed!r}", "a whole number >= 0", "change it"))
+        raise ValueError(explain(f"seed={seed!r}", "a whole number >= 0", "leave seed out for 0"))
     return AtRandom(rule, seed)
 
 
 def _share(name: str, value: float) -> float:
     if not 0 <= value <= 1:
-        raise ValueError(explain(f"{name}={value!r}", "a number from 0 to 1", "change it"))
+        raise ValueError(explain(f"{name}={value!r}", "a number from 0 to 1", "pass 0.1 for a tenth"))
     return float(value)

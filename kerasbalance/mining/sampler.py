@@ -55,24 +55,25 @@ class HardSliceSampler:
     left empty, is never added.
 
     Args:
-        base: int64 `(slices,)`, always trained on, unflipped unless `base_flips` says more; not empty.
-        candidates: int64 `(slices,)`, each once; part A of the paper. May overlap `base`, which trains on the
+        base: Int64 `(slices,)`, always trained on, unflipped unless `base_flips` says more; not empty.
+        candidates: Int64 `(slices,)`, each once; part A of the paper. May overlap `base`, which trains on the
             hard slices once more (`mine_on_top`).
         rule: `below`, `lowest`, `below_worst_case` or another `Rule`.
-        flips: the forms in which a hard slice is added: `"none"`, `"horizontal"`, `"vertical"`, `"both"`.
+        flips: The forms in which a hard slice is added: `"none"`, `"horizontal"`, `"vertical"`, `"both"`.
             An organ has a side: mirrored slices cost accuracy in short training.
-        base_flips: the forms in which `base` is trained on.
-        repeat: how often each form of a hard slice is added, >= 1.
-        min_share: if the rule chooses less than this share, the next worst slices are added.
-        max_share: if it chooses more, only the worst are kept.
-        skip_worst: this share of the candidates, the very worst, is set aside: often their labels are wrong.
+        base_flips: The forms in which `base` is trained on.
+        repeat: How often each form of a hard slice is added, >= 1.
+        min_share: If the rule chooses less than this share, the next worst slices are added.
+        max_share: If it chooses more, only the worst are kept.
+        skip_worst: This share of the candidates, the very worst, is set aside: often their labels are wrong.
         cases: `(candidates,)`, the case of each candidate; needed by `max_per_case`.
-        max_per_case: at most so many slices of one case, its worst ones.
+        max_per_case: At most so many slices of one case, its worst ones.
 
     Raises:
-        ValueError: if an argument is out of range or contradicts another.
+        ValueError: If an argument is out of range or contradicts another.
 
     Example:
+        >>> from kerasbalance import below
         >>> sampler = HardSliceSampler(base=[0, 1], candidates=[2, 3, 4], rule=below(0.9))
         >>> result = sampler.update([0.95, 0.2, 1.0])
         >>> sampler.index.refs
@@ -123,13 +124,13 @@ class HardSliceSampler:
         """Apply the rule and the guards, and make the new index.
 
         Args:
-            scores: the scores of `candidates`, in their order: what `score_slices` returned, or numbers
+            scores: The scores of `candidates`, in their order: what `score_slices` returned, or numbers
                 `(slices,)` or `(slices, organs)` from 0 to 1.
-            reference: the scores of `reference`, for a rule that asks for them.
-            iteration: written into the result.
+            reference: The scores of `reference`, for a rule that asks for them.
+            iteration: Written into the result.
 
         Raises:
-            ValueError: if there is not one score for each candidate, or a score is NaN or out of range.
+            ValueError: If there is not one score for each candidate, or a score is NaN or out of range.
         """
         score = slice_scores(scores, self.candidates)
         reason, threshold = self._decide(score, reference)
@@ -192,18 +193,22 @@ class HardSliceSampler:
         for name in ("min_share", "max_share", "skip_worst"):
             if not 0 <= getattr(self, name) <= 1:
                 raise ValueError(
-                    explain(f"{name}={getattr(self, name)!r}", "a share from 0 to 1", "change it")
+                    explain(f"{name}={getattr(self, name)!r}", "a share from 0 to 1", "pass 0.1 for a tenth")
                 )
         if self.min_share > self.max_share:
             raise ValueError(
                 explain(
-                    f"min_share={self.min_share}", f"at most max_share={self.max_share}", "change one of them"
+                    f"min_share={self.min_share}",
+                    f"at most max_share={self.max_share}",
+                    "lower min_share or raise max_share",
                 )
             )
         if self.repeat < 1 or (self.max_per_case is not None and self.max_per_case < 1):
             raise ValueError(
                 explain(
-                    f"repeat={self.repeat}, max_per_case={self.max_per_case}", "numbers >= 1", "change it"
+                    f"repeat={self.repeat}, max_per_case={self.max_per_case}",
+                    "numbers >= 1",
+                    "leave them out for one copy and no limit",
                 )
             )
         if (self.max_per_case is None) != (self.cases is None):
@@ -227,12 +232,16 @@ def mine_on_top(refs: ArrayLike, rule: Rule, **options: Any) -> HardSliceSampler
     hand the scores are those of slices that the model was trained on.
 
     Args:
-        refs: int64 `(slices,)`, each once.
-        rule: as for `HardSliceSampler`.
-        **options: as for `HardSliceSampler`.
+        refs: Int64 `(slices,)`, each once.
+        rule: As for `HardSliceSampler`.
+        **options: As for `HardSliceSampler`.
 
     Example:
-        >>> sampler = mine_on_top(np.arange(1000), lowest(0.15))
+        >>> from kerasbalance import lowest
+        >>> sampler = mine_on_top(np.arange(4), lowest(0.25))
+        >>> _ = sampler.update([0.9, 0.2, 0.8, 1.0])
+        >>> sampler.index.refs
+        array([0, 1, 2, 3, 1])
     """
     return HardSliceSampler(refs, refs, rule, **options)
 

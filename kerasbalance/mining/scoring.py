@@ -37,26 +37,31 @@ def score_slices(
     the Dice is 1; where only the reference is empty it is 0.
 
     Args:
-        model: a model with one output `(batch, height, width, classes)`. One class: probabilities of the
+        model: A model with one output `(batch, height, width, classes)`. One class: probabilities of the
             organ, compared with `threshold`. Several: class 0 is the background and the largest output wins
             (the lower class in a tie).
-        source: where images and masks are read from; the next batch is read while one is scored.
+        source: Where images and masks are read from; the next batch is read while one is scored.
         refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
-        batch_size: slices a step; the last batch is padded, so that one shape is compiled. Does not change
+        batch_size: Slices a step; the last batch is padded, so that one shape is compiled. Does not change
             the counts.
-        threshold: a pixel is predicted where the output is larger; give 0 for logits.
-        progress: called with (slices scored, slices in all) after each batch; what it raises ends the
+        threshold: A pixel is predicted where the output is larger; give 0 for logits.
+        progress: Called with (slices scored, slices in all) after each batch; what it raises ends the
             scoring.
 
     Returns:
         `SliceScores` with `.counts` int64 and `.dice` float64 `(slices, organs)`.
 
     Raises:
-        NonFiniteError: if the model's output holds NaN or infinity.
-        ValueError: if output and masks do not fit each other, or a ref is out of range.
+        NonFiniteError: If the model's output holds NaN or infinity.
+        ValueError: If output and masks do not fit each other, or a ref is out of range.
 
     Example:
-        >>> score_slices(model, source, np.arange(100)).dice.mean()
+        >>> import keras, numpy as np, kerasbalance as kb
+        >>> source = kb.ArraySource(np.ones((3, 8, 8, 1), "float32"), np.ones((3, 8, 8), np.uint8))
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Identity()])
+        >>> kb.score_slices(model, source, [0, 2]).dice
+        array([[1.],
+               [1.]])
     """
     rows = as_refs(refs, "refs")
     if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):

@@ -20,7 +20,7 @@ class SeededHeNormal(keras.initializers.Initializer):  # type: ignore[misc]  # u
 
     Args:
         seed: Seed of NumPy's generator: a tuple of integers of at least 0.
-        fan_in: Number of inputs that one output sums over. The variance is ``2 / fan_in``.
+        fan_in: Number of inputs that one output sums over. The variance is `2 / fan_in`.
 
     Reference:
         He et al., "Delving Deep into Rectifiers", ICCV 2015, doi 10.1109/ICCV.2015.123.
@@ -45,15 +45,15 @@ def convolution(features: Any, filters: int, size: int, *, name: str, seed: int,
     """Apply a convolution that keeps the image size.
 
     Args:
-        features: ``(batch, height, width, channels)``.
+        features: `(batch, height, width, channels)`.
         filters: Output channels.
         size: Side of the kernel in pixels.
-        name: Name of the layer, which with ``seed`` determines its initial weights.
+        name: Name of the layer, which with `seed` determines its initial weights.
         seed: Seed of the network.
-        **options: Passed to ``keras.layers.Conv2D``.
+        **options: Passed to `keras.layers.Conv2D`.
 
     Returns:
-        ``(batch, height, width, filters)``.
+        `(batch, height, width, filters)`.
     """
     options.setdefault("kernel_initializer", _start(seed, name, size * size * features.shape[-1]))
     return keras.layers.Conv2D(filters, size, padding="same", name=name, **CHANNELS_LAST, **options)(features)
@@ -63,13 +63,13 @@ def up_convolution(features: Any, filters: int, *, name: str, seed: int) -> Any:
     """Double height and width by a transposed convolution with a 2 x 2 kernel.
 
     Args:
-        features: ``(batch, height, width, channels)``.
+        features: `(batch, height, width, channels)`.
         filters: Output channels.
-        name: Name of the layer, which with ``seed`` determines its initial weights.
+        name: Name of the layer, which with `seed` determines its initial weights.
         seed: Seed of the network.
 
     Returns:
-        ``(batch, 2 * height, 2 * width, filters)``.
+        `(batch, 2 * height, 2 * width, filters)`.
     """
     # Kernels do not overlap at stride 2: one output sums over the channels of one pixel.
     start = _start(seed, name, features.shape[-1])

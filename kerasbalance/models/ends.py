@@ -10,13 +10,13 @@ def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int
     """Check what a network is asked for and make its input.
 
     Args:
-        input_shape: ``(height, width, 1)``, height and width divisible by ``stride``.
+        input_shape: `(height, width, 1)`, height and width divisible by `stride`.
         stride: Pixels of the input to one of the smallest feature map.
         num_classes: Output channels, at least 1.
         base_filters: Filters of the first level, at least 1.
 
     Returns:
-        A Keras input of int16 Hounsfield units, ``(batch, height, width, 1)``.
+        A Keras input of int16 Hounsfield units, `(batch, height, width, 1)`.
 
     Raises:
         ValueError: If a number is too small or a side is not divisible by the stride.
@@ -37,7 +37,7 @@ def probabilities(logits: Any) -> Any:
     """End a network: a sigmoid for one channel, a softmax for several, in float32 under any precision.
 
     Args:
-        logits: ``(batch, height, width, channels)``.
+        logits: `(batch, height, width, channels)`.
 
     Returns:
         Probabilities of the same shape, float32.

@@ -41,24 +41,24 @@ def fcn_vgg16(
     134,260,544 weights of VGG-16 without its last layer.
 
     Args:
-        input_shape: ``(height, width, 1)``, both sides divisible by 32.
+        input_shape: `(height, width, 1)`, both sides divisible by 32.
         num_classes: Output channels: 1 for one organ (sigmoid), or the number of organs plus 1 (softmax),
-            with the background in channel 0 and label ``k`` in channel ``k``.
+            with the background in channel 0 and label `k` in channel `k`.
         base_filters: Filters of the first block, 64 in VGG-16; the two widest layers have 64 times as many.
-        window_hu: Window that :class:`HUWindow` scales to 0 .. 1, lower end first.
-        weights: File with ImageNet weights of ``keras.applications.VGG16(include_top=False)``, in any layout
+        window_hu: Window that `HUWindow` scales to 0 .. 1, lower end first.
+        weights: File with ImageNet weights of `keras.applications.VGG16(include_top=False)`, in any layout
             that Keras loads. It fills the 13 convolutions of VGG-16; the layers after them start at random.
-            Needs ``base_filters=64``. ``None`` starts everything at random.
+            Needs `base_filters=64`. `None` starts everything at random.
         dropout: Share of channels' values dropped after each of the two widest layers, 0 to below 1.
         seed: Determines the initial weights, the same on every backend, and what the dropout drops. Keras'
             global seed has no effect.
 
     Returns:
-        A ``keras.Model`` from int16 Hounsfield units ``(batch, height, width, 1)`` to float32 probabilities
-        ``(batch, height, width, num_classes)``.
+        A `keras.Model` from int16 Hounsfield units `(batch, height, width, 1)` to float32 probabilities
+        `(batch, height, width, num_classes)`.
 
     Raises:
-        FileNotFoundError: If there is no file at ``weights``.
+        FileNotFoundError: If there is no file at `weights`.
         ValueError: If a side is not divisible by 32, a number is out of range, the window is reversed, or the
             file does not hold the weights of VGG-16.
 

@@ -12,11 +12,11 @@ _IN_ONE_PASS = {"tensorflow": tensorflow_batch_norm, "torch": torch_batch_norm}
 
 @keras.saving.register_keras_serializable("kerasbalance")
 class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[misc]  # untyped
-    """``keras.layers.BatchNormalization`` of images, by the backend's own operation in training.
+    """`keras.layers.BatchNormalization` of images, by the backend's own operation in training.
 
     Values, gradients, moving statistics and saved weights are those of Keras' layer, and on JAX, whose compiler
     fuses the passes, it *is* that layer. On TensorFlow and torch Keras composes it of many passes over the
-    feature map, a fifth of a U-Net's step on torch. It takes ``(batch, height, width, channels)`` and
+    feature map, a fifth of a U-Net's step on torch. It takes `(batch, height, width, channels)` and
     normalises the last axis; arguments are those of Keras' layer.
 
     Example:

@@ -24,24 +24,24 @@ def unet(
 ) -> Any:
     """Build the U-Net: four levels down, four up, two 3 x 3 convolutions at each, 2 x 2 up-convolutions.
 
-    Convolutions are padded, so that the output has the size of the input. With ``batch_norm=False`` and 64
+    Convolutions are padded, so that the output has the size of the input. With `batch_norm=False` and 64
     filters it has the 31,030,593 weights of the published network with one channel in and one out. Batch
     normalisation, then without biases in the normalised convolutions, is the default since it lets SGD train
     from scratch at rates that the plain network does not survive; its statistics follow the last ten batches
     or so (momentum 0.9), because the slices are scored with them in the middle of training.
 
     Args:
-        input_shape: ``(height, width, 1)``, both sides divisible by 16.
+        input_shape: `(height, width, 1)`, both sides divisible by 16.
         num_classes: Output channels: 1 for one organ (sigmoid), or the number of organs plus 1 (softmax),
-            with the background in channel 0 and label ``k`` in channel ``k``.
+            with the background in channel 0 and label `k` in channel `k`.
         base_filters: Filters of the first level; they double at each of the four levels below.
-        window_hu: Window that :class:`HUWindow` scales to 0 .. 1, lower end first.
+        window_hu: Window that `HUWindow` scales to 0 .. 1, lower end first.
         batch_norm: Whether each 3 x 3 convolution is normalised.
         seed: Determines the initial weights, the same on every backend. Keras' global seed has no effect.
 
     Returns:
-        A ``keras.Model`` from int16 Hounsfield units ``(batch, height, width, 1)`` to float32 probabilities
-        ``(batch, height, width, num_classes)``.
+        A `keras.Model` from int16 Hounsfield units `(batch, height, width, 1)` to float32 probabilities
+        `(batch, height, width, num_classes)`.
 
     Raises:
         ValueError: If a side is not divisible by 16, a number is below 1, the window is reversed or the seed

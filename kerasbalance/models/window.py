@@ -18,7 +18,7 @@ class HUWindow(keras.layers.Layer):  # type: ignore[misc]  # untyped
         window_hu: Lower and upper end in HU, lower first.
         **kwargs: Name, dtype and the like, as for any Keras layer.
 
-    Input: ``(batch, height, width, channels)``, int16 HU or any other number type.
+    Input: `(batch, height, width, channels)`, int16 HU or any other number type.
 
     Output: The same shape, 0 at and below the lower end, 1 at and above the upper one.
 

@@ -22,7 +22,7 @@ class CallbackStates:
     not touched.
 
     Args:
-        callbacks: the user's, before `on_train_begin`.
+        callbacks: The user's, before `on_train_begin`.
     """
 
     def __init__(self, callbacks: list[Any]) -> None:

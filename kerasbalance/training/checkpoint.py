@@ -45,10 +45,10 @@ class CheckpointFolder:
     """The checkpoints of one run; used by one process at a time.
 
     Args:
-        path: a folder; made when needed.
+        path: A folder; made when needed.
 
     Raises:
-        CheckpointError: if another process has it open.
+        CheckpointError: If another process has it open.
     """
 
     def __init__(self, path: Path) -> None:
@@ -77,14 +77,14 @@ class CheckpointFolder:
         """Write a checkpoint, read it back, and remove all but it and the one before.
 
         Args:
-            arrays: by name; no objects.
-            info: anything that JSON can hold; `info["iteration"]` goes into the folder's name.
+            arrays: By name; no objects.
+            info: Anything that JSON can hold; `info["iteration"]` goes into the folder's name.
 
         Returns:
             The folder written.
 
         Raises:
-            CheckpointWriteError: if it could not be written; the newest earlier checkpoint is still there.
+            CheckpointWriteError: If it could not be written; the newest earlier checkpoint is still there.
         """
         try:
             return self._save(arrays, info)
@@ -101,10 +101,10 @@ class CheckpointFolder:
         """Return the newest checkpoint that verifies; damaged ones are set aside with a warning.
 
         Args:
-            accept: called with it before it is returned; may raise.
+            accept: Called with it before it is returned; may raise.
 
         Raises:
-            CheckpointError: if there is none.
+            CheckpointError: If there is none.
         """
         damaged: list[tuple[Path, Exception]] = []
         for entry in self.entries():
@@ -225,8 +225,8 @@ def read_checkpoint(folder: Path) -> Checkpoint:
     """Read a checkpoint and check every byte of it.
 
     Raises:
-        ValueError: if a hash, a size or a name does not fit.
-        OSError: if a file is missing.
+        ValueError: If a hash, a size or a name does not fit.
+        OSError: If a file is missing.
     """
     manifest = json.loads((folder / MANIFEST).read_text(encoding="utf-8"))
     claimed = manifest.pop("digest", None)

@@ -49,13 +49,13 @@ class EpochCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # unt
     batches are counted through, and metrics go on from segment to segment.
 
     Args:
-        callbacks: the user's.
-        model: the model in training.
-        epoch_steps: steps of an epoch.
-        total: iterations in all; the last epoch ends there.
-        verbose: as for `model.fit`.
-        stopped: returns True when training should stop before the next step.
-        on_epoch_done: called at the end of each epoch, after the user's callbacks.
+        callbacks: The user's.
+        model: The model in training.
+        epoch_steps: Steps of an epoch.
+        total: Iterations in all; the last epoch ends there.
+        verbose: As for `model.fit`.
+        stopped: Returns True when training should stop before the next step.
+        on_epoch_done: Called at the end of each epoch, after the user's callbacks.
     """
 
     def __init__(

@@ -48,33 +48,40 @@ def fit(
     several trainings can branch off one. `CSVLogger` needs `append=True` to go on in its file.
 
     Args:
-        model: a compiled Keras model.
-        dataset: what to train on; iteration 0 is its first batch.
-        iterations: steps in all, >= 1, counted from 0 for each new run.
+        model: A compiled Keras model.
+        dataset: What to train on; iteration 0 is its first batch.
+        iterations: Steps in all, >= 1, counted from 0 for each new run.
         callbacks: Keras callbacks, and any number of `ScheduledMining` on this dataset.
-        run_dir: a folder; checkpoints go to its `checkpoint`. Without one nothing is saved and signals are
+        run_dir: A folder; checkpoints go to its `checkpoint`. Without one nothing is saved and signals are
             not caught.
-        resume: go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
+        resume: Go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
             the history and trains no more.
-        validation_data: as for `model.fit`; evaluated at the end of each epoch.
-        checkpoint_s: seconds between checkpoints, which are taken at the ends of epochs; 0 for each end. One
+        validation_data: As for `model.fit`; evaluated at the end of each epoch.
+        checkpoint_s: Seconds between checkpoints, which are taken at the ends of epochs; 0 for each end. One
             more is taken at the start, before and after mining, on a signal, and at the end.
-        verbose: as for `model.fit`.
+        verbose: As for `model.fit`.
 
     Returns:
         Keras' `History`, with one entry for each epoch, those before the resume included.
 
     Raises:
-        CheckpointError: if `resume` finds no valid checkpoint or one of another run, or if `run_dir` holds
+        CheckpointError: If `resume` finds no valid checkpoint or one of another run, or if `run_dir` holds
             checkpoints and `resume` is False.
-        CheckpointWriteError: if a checkpoint cannot be written, for instance on a full disk.
-        NonFiniteError: if loss or weights become NaN or infinite; names the iteration and its slices. The
+        CheckpointWriteError: If a checkpoint cannot be written, for instance on a full disk.
+        NonFiniteError: If loss or weights become NaN or infinite; names the iteration and its slices. The
             newest checkpoint is then still a finite one.
         Interrupted: after SIGTERM or Ctrl-C, when the step is done and a checkpoint is saved.
         ValueError: for arguments and callbacks that contradict each other.
 
     Example:
-        >>> fit(model, dataset, iterations=10_000, callbacks=[mining], run_dir="run")
+        >>> import numpy as np, kerasbalance as kb
+        >>> source = kb.ArraySource(np.zeros((4, 16, 16, 1), np.int16), np.ones((4, 16, 16), np.uint8))
+        >>> dataset = kb.IndexedDataset(source, kb.Index(range(4)), batch_size=2, steps_per_epoch=2)
+        >>> model = kb.models.unet((16, 16, 1), base_filters=1)
+        >>> model.compile("sgd", kb.DiceLoss())
+        >>> history = kb.fit(model, dataset, iterations=4, verbose=0)
+        >>> history.epoch
+        [0, 1]
     """
     iterations = operator.index(iterations)
     miners = [callback for callback in callbacks if isinstance(callback, ScheduledMining)]

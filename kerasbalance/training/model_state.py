@@ -44,7 +44,7 @@ def restore(model: Any, arrays: Arrays, saved_names: dict[str, list[str]]) -> No
     """Put back what `capture` returned.
 
     Raises:
-        CheckpointError: if the model or its optimizer has other variables; nothing is changed then.
+        CheckpointError: If the model or its optimizer has other variables; nothing is changed then.
     """
     mine = names(model)
     for group, theirs in saved_names.items():
@@ -72,7 +72,7 @@ def restore_metrics(model: Any, sums: list[NDArray[Any]]) -> None:
     """Put back what `capture_metrics` returned.
 
     Raises:
-        CheckpointError: if the model is compiled with other metrics.
+        CheckpointError: If the model is compiled with other metrics.
     """
     variables = model.metrics_variables
     if [tuple(v.shape) for v in variables] != [array.shape for array in sums]:

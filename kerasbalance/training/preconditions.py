@@ -16,10 +16,16 @@ def check_fit(
     """Raise a TypeError or ValueError if the arguments of `fit` cannot give an exact run."""
     if not isinstance(dataset, IndexedDataset):
         raise TypeError(
-            explain(f"a dataset of type {type(dataset).__name__}", "an IndexedDataset", "make one")
+            explain(
+                f"a dataset of type {type(dataset).__name__}",
+                "an IndexedDataset",
+                "wrap the arrays in ArraySource and IndexedDataset",
+            )
         )
     if iterations < 1:
-        raise ValueError(explain(f"iterations={iterations}", "a number >= 1", "change it"))
+        raise ValueError(
+            explain(f"iterations={iterations}", "a number >= 1", "pass the number of steps to train")
+        )
     _check_model(model)
     _check_callbacks(others)
     _check_mining(dataset, iterations, miners)

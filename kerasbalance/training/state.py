@@ -22,12 +22,12 @@ class RunState:
     """The parts of a run whose state is saved together.
 
     Args:
-        model: the model in training.
-        dataset: its dataset.
-        miners: the mining callbacks, in the caller's order.
-        callbacks: the list that `model.fit` is given; it counts the iterations and holds the history.
-        states: the states of the user's callbacks.
-        stopped: whether a callback has ended the training.
+        model: The model in training.
+        dataset: Its dataset.
+        miners: The mining callbacks, in the caller's order.
+        callbacks: The list that `model.fit` is given; it counts the iterations and holds the history.
+        states: The states of the user's callbacks.
+        stopped: Whether a callback has ended the training.
     """
 
     model: Any
