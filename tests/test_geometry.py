@@ -6,7 +6,8 @@ import pytest
 from made.masks import made_grid, reoriented, rotation
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.volume.geometry import Grid, matching_slices, resample_nearest, to_canonical
+from kerasbalance.data.volume.geometry import Grid, resample_nearest, to_canonical
+from kerasbalance.data.volume.matching import match
 
 shapes = st.tuples(*[st.integers(2, 5)] * 3)  # one slice alone does not say how thick it is
 flips = st.tuples(*[st.booleans()] * 3)
@@ -99,24 +100,44 @@ def test_matching_finds_slices_by_position():
     source = Grid.from_affine(
         (3, 5, 6), target.affine() + np.array([[0, 0, 0, 0]] * 2 + [[0, 0, 0, 6.0]] + [[0] * 4])
     )
-    np.testing.assert_array_equal(matching_slices(source, target), [-1, -1, 0, 1, 2, -1])
+    found = match(source, target)
+    np.testing.assert_array_equal(found.slices, [-1, -1, 0, 1, 2, -1])
+    assert (found.corner, found.off) == ((0, 0), 0.0)
+
+
+@pytest.mark.parametrize(
+    ("changed", "off"),
+    [
+        ({"origin": (-20.0, -29.87, 100.0)}, 0.087),  # rows are 1.5 mm apart
+        ({"origin": (-20.0, -30.0, 100.29)}, 0.097),
+        ({"origin": (-19.91, -30.0, 100.0)}, 0.09),
+        ({"spacing": (3.0, 1.5, 1.018)}, 0.09),
+        ({"turn": rotation((0, 0, 0.01))}, 0.06),
+    ],
+)
+def test_matching_takes_what_is_a_tenth_of_a_voxel_off_at_most(changed, off):
+    found = match(made_grid((6, 5, 6), **changed), made_grid((6, 5, 6)))
+    np.testing.assert_array_equal(found.slices, range(6))
+    assert found.off == pytest.approx(off, abs=0.002)
 
 
 @pytest.mark.parametrize(
     ("changed", "words"),
     [
-        ({"shape": (6, 5, 7)}, "5 x 7 pixels"),
-        ({"spacing": (3.0, 1.5, 1.01)}, "drift by 0.05 mm"),
-        ({"origin": (-20.0, -30.0, 101.0)}, "away"),
-        ({"origin": (-20.0, -29.9, 100.0)}, "0.1 mm"),
+        ({"spacing": (3.0, 1.5, 1.1)}, "drift by 0.5 voxels"),
+        ({"spacing": (3.0, 1.5, 1.03)}, "0.15 voxels or more off"),
+        ({"origin": (-20.0, -30.0, 101.0)}, "0.33 voxels or more off"),
+        ({"origin": (-20.0, -29.8, 100.0)}, "0.13 voxels or more off"),
+        ({"origin": (-19.0, -30.0, 100.0)}, "moved by 0 rows and 1 columns"),
+        ({"shape": (6, 5, 4), "origin": (-21.0, -30.0, 100.0)}, "moved by 0 rows and -1 columns"),
         ({"spacing": (2.0, 1.5, 1.0)}, "off the CT's"),
-        ({"turn": rotation((0, 0, 0.01))}, "drift"),
+        ({"turn": rotation((0, 0, 0.05))}, "drift"),
     ],
 )
 def test_matching_refuses_other_grids(changed, words):
     options = {"shape": (6, 5, 6), **changed}
     with pytest.raises(DataError, match="GEOMETRY") as caught:
-        matching_slices(made_grid(options.pop("shape"), **options), made_grid((6, 5, 6)))
+        match(made_grid(options.pop("shape"), **options), made_grid((6, 5, 6)))
     assert words in str(caught.value)
 
 

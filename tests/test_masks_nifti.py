@@ -79,7 +79,7 @@ def moved(grid, offset):
     return Grid.from_affine(grid.shape, affine)
 
 
-@pytest.mark.parametrize("offset", [(0, 0, 3.0), (0, 0, 1.5), (1.0, 0, 0), (0, 0.1, 0), (500, 0, 0)])
+@pytest.mark.parametrize("offset", [(0, 0, 3.0), (0, 0, 1.5), (1.0, 0, 0), (0, 0.2, 0), (500, 0, 0)])
 def test_a_mask_that_lies_elsewhere_is_refused(tmp_path, offset):
     volume = made_volume()
     path = save_nifti(tmp_path / "m.nii.gz", made_labels(), moved(volume.grid, offset))
@@ -92,16 +92,61 @@ def test_float_noise_in_the_affine_is_tolerated(tmp_path):
     np.testing.assert_array_equal(read_mask(path, volume, BOTH).labels, made_labels())
 
 
-def test_a_mask_of_fewer_slices_is_refused_and_taken_only_when_resampling_is_asked_for(tmp_path):
+def test_a_mask_a_tenth_of_a_voxel_off_at_most_is_taken_with_a_note(tmp_path):
     volume = made_volume()
-    part = Grid.from_affine((4, *volume.grid.shape[1:]), volume.grid.affine())
-    path = save_nifti(tmp_path / "m.nii.gz", made_labels()[:4], part)
+    path = save_nifti(tmp_path / "m.nii.gz", made_labels(), moved(volume.grid, (0.05, 0.12, -0.2)))
+    mask = read_mask(path, volume, BOTH)
+    np.testing.assert_array_equal(mask.labels, made_labels())
+    text = "the mask lies up to 0.08 voxels off the CT's, which counts as the same place"
+    assert [(note.code, note.text) for note in mask.notes] == [("OFF_GRID", text)]
+
+
+def part_of(grid, slices, rows, columns):
+    """The grid of a block of voxels, given as slices of each axis."""
+    affine = grid.affine()
+    affine[:3, 3] += affine[:3, :3] @ [columns.start, rows.start, slices.start]
+    affine[:3, :3] *= [columns.step or 1, rows.step or 1, slices.step or 1]
+    shape = tuple(len(range(n)[part]) for n, part in zip(grid.shape, (slices, rows, columns), strict=True))
+    return Grid.from_affine(shape, affine)
+
+
+def test_a_mask_cropped_to_a_part_of_the_ct_is_placed_exactly(tmp_path):
+    volume, labels = made_volume(), made_labels()
+    block = (slice(1, 5), slice(4, 39), slice(7, 41))
+    path = save_nifti(tmp_path / "m.nii.gz", labels[block], part_of(volume.grid, *block))
+    mask = read_mask(path, volume, BOTH)
+    np.testing.assert_array_equal(mask.labels, labels)
+    assert [(note.code, note.loud) for note in mask.notes] == [("COVERAGE", True)]
+    assert "2 of 6 slices" in mask.notes[0].text
+
+
+def test_a_ct_cropped_out_of_its_mask_takes_its_part(tmp_path):
+    labels, block = made_labels(), (slice(0, 6), slice(10, 30), slice(10, 40))
+    volume = made_volume(labels[block].copy(), part_of(made_grid(), *block))
+    mask = read_mask(save_nifti(tmp_path / "m.nii.gz", labels, made_grid()), volume, BOTH)
+    np.testing.assert_array_equal(mask.labels, labels[block])
+    lost = np.count_nonzero(labels) - np.count_nonzero(labels[block])
+    text = f"{lost:,} labelled voxels lie where the CT has no voxels"
+    assert [(note.code, note.text) for note in mask.notes] == [("OUTSIDE", text)]
+
+
+def test_a_mask_of_every_second_slice_is_taken_only_when_resampling_is_asked_for(tmp_path):
+    volume = made_volume()
+    grid = part_of(volume.grid, slice(0, 6, 2), slice(0, 40), slice(0, 48))
+    path = save_nifti(tmp_path / "m.nii.gz", made_labels()[::2], grid)
     assert refusal(path, volume, BOTH).code == "GEOMETRY"
     mask = read_mask(path, volume, BOTH, resample=True)
-    np.testing.assert_array_equal(mask.labels[:4], made_labels()[:4])
-    assert not mask.labels[4:].any()
-    assert codes(mask) == ["RESAMPLED", "COVERAGE"]
-    assert "2 of 6 slices" in mask.notes[1].text
+    np.testing.assert_array_equal(mask.labels[::2], made_labels()[::2])
+    assert codes(mask)[0] == "RESAMPLED"
+
+
+@pytest.mark.parametrize("offset", [(8, 0, 0), (0, 9, 0), (0, 0, 6), (20, 20, 0)])
+def test_resampling_never_takes_a_mask_that_lies_elsewhere(tmp_path, offset):
+    volume = made_volume()
+    path = save_nifti(tmp_path / "m.nii.gz", made_labels(), moved(volume.grid, offset))
+    error = refusal(path, volume, BOTH, resample=True)
+    assert error.code == "GEOMETRY"
+    assert "it cannot be mapped by position" in str(error)
 
 
 def test_a_mask_of_more_slices_is_cut_and_what_is_lost_is_counted(tmp_path):

@@ -20,7 +20,12 @@ from made.masks import (
     rotation,
     save,
 )
-from pydicom.uid import DeflatedExplicitVRLittleEndian, RLELossless
+from pydicom.uid import (
+    DeflatedExplicitVRLittleEndian,
+    ExplicitVRLittleEndian,
+    ImplicitVRLittleEndian,
+    RLELossless,
+)
 
 from kerasbalance.data.ingest.organ_check import hu_spread
 from kerasbalance.data.labels import OrganRule, parse_rule
@@ -252,6 +257,34 @@ def test_broken_segmentations_are_refused_in_words(seg_path, tmp_path, broken):
         shared.PlaneOrientationSequence[0].ImageOrientationPatient = [1, 0, 0, 1, 0, 0]
         expected = {"NO_GEOMETRY"}
     assert refusal(save(dataset, tmp_path / "s.dcm"), made_volume(), ()).code in expected
+
+
+@pytest.mark.filterwarnings("ignore:.*File Meta Information")
+@pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
+def test_a_segmentation_without_the_header_of_a_file_is_read(tmp_path, syntax):
+    dataset = made_seg(channels(), made_grid())
+    bare = pydicom.Dataset(dataset)
+    implicit = syntax == ImplicitVRLittleEndian
+    pydicom.dcmwrite(
+        tmp_path / "s.dcm", bare, implicit_vr=implicit, little_endian=True, enforce_file_format=False
+    )
+    assert (tmp_path / "s.dcm").read_bytes()[128:132] != b"DICM"
+    np.testing.assert_array_equal(read_mask(tmp_path / "s.dcm", made_volume()).labels, made_labels())
+
+
+@pytest.mark.parametrize(("digit", "is_taken"), [("0.99999999", True), ("0.9999", True), ("0.99", False)])
+def test_last_digits_of_the_orientation_in_each_frame_do_not_matter(seg_path, tmp_path, digit, is_taken):
+    dataset = pydicom.dcmread(seg_path)
+    del dataset.SharedFunctionalGroupsSequence[0].PlaneOrientationSequence
+    for number, frame in enumerate(dataset.PerFrameFunctionalGroupsSequence):
+        orientation = pydicom.Dataset()
+        orientation.ImageOrientationPatient = [1, 0, 0, 0, digit if number % 2 else 1, 0]
+        frame.PlaneOrientationSequence = [orientation]
+    path = save(dataset, tmp_path / "s.dcm")
+    if is_taken:
+        np.testing.assert_array_equal(read_mask(path, made_volume()).labels, made_labels())
+    else:
+        assert refusal(path, made_volume(), ()).code == "NO_GEOMETRY"
 
 
 def test_a_deflated_file_is_refused_before_it_is_inflated(seg_path, tmp_path):

@@ -33,6 +33,13 @@ DICOMDIR = "1.2.840.10008.1.3.10"
 DEFLATED = "1.2.840.10008.1.2.1.99"
 """The transfer syntax whose whole data set pydicom inflates, without any limit."""
 
+SYNTAX_OF = {
+    (True, True): "1.2.840.10008.1.2",
+    (False, True): "1.2.840.10008.1.2.1",
+    (False, False): "1.2.840.10008.1.2.2",
+}
+"""Transfer syntax by (implicit VR, little endian), for files that do not state it."""
+
 MAX_FILE_BYTES = 2**31
 HEAD_BYTES = 2**16
 """What is read of a file at first: nearly every header lies in it."""

@@ -23,6 +23,7 @@ from kerasbalance.data.dicom.guard import (
     DEFLATED,
     ENHANCED_CT,
     HEAD_BYTES,
+    SYNTAX_OF,
     deflated,
     is_dicom,
     known_name,
@@ -57,13 +58,6 @@ from kerasbalance.data.volume.volume import MAX_SIDE, MAX_VOXELS
 
 DEFLATING = (DEFLATED, "1.2.840.10008.1.2.4.95", "1.2.840.10008.1.2.4.205")
 ALWAYS_LOSSY = ("1.2.840.10008.1.2.4.50", "1.2.840.10008.1.2.4.51", "1.2.840.10008.1.2.4.81")
-
-_SYNTAX_OF = {
-    (True, True): "1.2.840.10008.1.2",
-    (False, True): "1.2.840.10008.1.2.1",
-    (False, False): "1.2.840.10008.1.2.2",
-}
-"""Transfer syntax by (implicit VR, little endian), for files that do not state it."""
 
 _TAGS = [Tag(keyword) for keyword in (
     "AcquisitionNumber", "BitsAllocated", "BitsStored", "BurnedInAnnotation", "Columns", "ConvolutionKernel",
@@ -148,7 +142,7 @@ def _facts(source: SourceFile, dataset: Dataset) -> Header:
         sop_class=text(dataset, "SOPClassUID") or text(meta, "MediaStorageSOPClassUID"),
         modality=text(dataset, "Modality"),
         image_type=texts(dataset, "ImageType"),
-        transfer_syntax=syntax or _SYNTAX_OF[dataset.original_encoding],
+        transfer_syntax=syntax or SYNTAX_OF[dataset.original_encoding],
         patient_id=text(dataset, "PatientID"),
         study_uid=text(dataset, "StudyInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),

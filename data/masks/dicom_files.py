@@ -8,7 +8,7 @@ import numpy as np
 import pydicom
 from pydicom.uid import UID
 
-from kerasbalance.data.dicom.guard import MAX_FILE_BYTES, parse
+from kerasbalance.data.dicom.guard import MAX_FILE_BYTES, SYNTAX_OF, parse
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, read_regular, too_large
 from kerasbalance.data.volume.geometry import Array
@@ -26,6 +26,8 @@ def read_dicom(path: Path) -> pydicom.Dataset:
     with malformed("a DICOM file", path):
         if not len(dataset):
             raise ValueError("empty")
+        if not dataset.file_meta.get("TransferSyntaxUID"):  # a data set alone, without the header of a file
+            dataset.file_meta.TransferSyntaxUID = UID(SYNTAX_OF[dataset.original_encoding])
     return dataset
 
 

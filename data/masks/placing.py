@@ -1,5 +1,6 @@
 """Bringing labels from the mask's own grid onto the CT's, by position and never by shape alone."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -7,13 +8,11 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.volume.geometry import (
-    Grid,
-    matching_slices,
-    mismatch,
-    resample_nearest,
-    to_canonical,
-)
+from kerasbalance.data.volume.geometry import Array, Grid, resample_nearest, to_canonical
+from kerasbalance.data.volume.matching import EXACT, Match, match, mismatch
+
+LEAST_SHARED = 0.9
+"""A mask is mapped by position only if so much of the smaller volume lies in the other one."""
 
 Labels = NDArray[np.uint8]
 
@@ -43,29 +42,91 @@ def place(
     canonical, source = to_canonical(labels, grid)
     turned: Labels = canonical.astype(np.uint8, copy=False)
     try:
-        slices = matching_slices(source, target)
-        if not sparse and (slices < 0).any():
-            missing = int(np.count_nonzero(slices < 0))
-            raise mismatch(f"no slice at {missing} of {len(slices)} positions", "a mask slice on each slice")
+        found = match(source, target)
+        if not sparse:
+            _check_slices(found, source)
     except DataError:
         if not request.resample:
             raise
         return _resample(turned, source, target)
-    placed = turned[np.maximum(slices, 0)]
-    placed[slices < 0] = 0
-    return placed, _lost(turned, placed)
+    placed = _cut(turned, found, target.shape)
+    return placed, (*_tolerated(found, sparse), *_lost(turned, placed))
+
+
+def _check_slices(found: Match, source: Grid) -> None:
+    """Refuse a mask that has some slices of the CT and others beside it: neither is a part of the other."""
+    has_slice = found.slices >= 0
+    missing = int(np.count_nonzero(~has_slice))
+    is_part = np.count_nonzero(has_slice) == source.shape[0] == 1 + np.ptp(np.flatnonzero(has_slice))
+    if missing and not is_part:
+        raise mismatch(f"no slice at {missing} of {len(has_slice)} positions", "a mask slice on each slice")
+
+
+def _cut(labels: Labels, found: Match, shape: tuple[int, int, int]) -> Labels:
+    placed = np.zeros(shape, np.uint8)
+    has_slice = found.slices >= 0
+    rows, columns = (
+        (slice(max(first, 0), min(first + own, ct)), slice(max(-first, 0), min(ct - first, own)))
+        for first, own, ct in zip(found.corner, labels.shape[1:], shape[1:], strict=True)
+    )
+    placed[has_slice, rows[0], columns[0]] = labels[found.slices[has_slice], rows[1], columns[1]]
+    return placed
+
+
+def _tolerated(found: Match, sparse: bool) -> Iterator[Note]:
+    if found.off > EXACT:
+        text = f"the mask lies up to {found.off:.2g} voxels off the CT's, which counts as the same place"
+        yield Note("OFF_GRID", text)
+    missing = int(np.count_nonzero(found.slices < 0))
+    if missing and not sparse:
+        yield _coverage(missing, len(found.slices))
+
+
+def _coverage(missing: int, slices: int) -> Note:
+    text = f"the mask does not reach {missing} of {slices} slices; they count as background"
+    return Note("COVERAGE", text, loud=True)
 
 
 def _resample(labels: Labels, source: Grid, target: Grid) -> tuple[Labels, tuple[Note, ...]]:
+    shared = _shared_share(source, target)
+    if shared < LEAST_SHARED:
+        raise _elsewhere(f"{shared:.0%} of its volume, or of the CT's, in the other one", "most of it")
     placed = np.asarray(resample_nearest(labels, source, target), np.uint8)
     if labels.any() and not placed.any():
-        raise mismatch("no labelled voxel inside the CT", "labels at positions inside the volume")
+        raise _elsewhere("no labelled voxel inside the CT", "labels at positions inside the volume")
     notes = [Note("RESAMPLED", "the mask was mapped onto the CT's grid by nearest position")]
     outside = _outside(source, target)
-    if outside:
-        text = f"the mask does not reach {outside} of {target.shape[0]} slices; they count as background"
-        notes.append(Note("COVERAGE", text, loud=True))
-    return placed, tuple(notes)
+    return placed, (*notes, _coverage(outside, target.shape[0])) if outside else tuple(notes)
+
+
+def _elsewhere(received: str, expected: str) -> DataError:
+    advice = "check that the mask belongs to this CT; it cannot be mapped by position"
+    return DataError("GEOMETRY", f"a mask with {received}", expected, advice)
+
+
+def _shared_share(source: Grid, target: Grid) -> float:
+    """Return how much of the smaller of two volumes lies in the other one."""
+    small, large = sorted((source, target), key=_volume_mm3)
+    places = [np.linspace(0, size - 1, min(size, 16)) for size in small.shape[::-1]]
+    voxels = np.stack(np.meshgrid(*places, indexing="ij"), axis=-1).reshape(-1, 3)
+    inverse, matrix = np.linalg.inv(_straight(large)), _straight(small)
+    there = (voxels @ matrix[:3, :3].T + matrix[:3, 3]) @ inverse[:3, :3].T + inverse[:3, 3]
+    is_inside = ((there >= -1) & (there <= large.shape[::-1])).all(axis=1)
+    return float(is_inside.mean())
+
+
+def _straight(grid: Grid) -> Array:
+    """Return the matrix of a grid as if its slices were even, which is enough to compare extents."""
+    ends = Grid((2, *grid.shape[1:]), grid.positions_mm[[0, -1]], grid.row_step_mm, grid.column_step_mm)
+    if grid.shape[0] < 2:
+        return grid.affine()
+    matrix = ends.affine()
+    matrix[:3, 2] /= grid.shape[0] - 1
+    return matrix
+
+
+def _volume_mm3(grid: Grid) -> float:
+    return float(abs(np.linalg.det(_straight(grid)[:3, :3])) * np.prod(grid.shape))
 
 
 def _outside(source: Grid, target: Grid) -> int:
@@ -81,4 +142,4 @@ def _lost(before: Labels, after: Labels) -> tuple[Note, ...]:
     lost = int(np.count_nonzero(before)) - int(np.count_nonzero(after))
     if lost <= 0:
         return ()
-    return (Note("OUTSIDE", f"{lost:,} labelled voxels lie on slices that the CT does not have", loud=True),)
+    return (Note("OUTSIDE", f"{lost:,} labelled voxels lie where the CT has no voxels", loud=True),)

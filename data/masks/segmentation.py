@@ -31,8 +31,11 @@ from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_r
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.placing import place
 from kerasbalance.data.volume.geometry import SAME_POSITION_MM, Array, Grid
+from kerasbalance.data.volume.matching import SAME_PLACE
 from kerasbalance.data.volume.volume import MAX_VOXELS
 
+SAME_COSINE = 1.5e-4
+"""Direction cosines that differ by less are one orientation: less than a tenth of a pixel across 512."""
 MAX_SLICES = 16_384
 
 
@@ -151,7 +154,7 @@ def _frames(dataset: pydicom.Dataset, path: Path) -> _Frames:
         measures = _group(items[0], shared, "PixelMeasuresSequence").PixelSpacing
         cosines = [_group(i, shared, "PlaneOrientationSequence").ImageOrientationPatient for i in items]
         places = [_group(i, shared, "PlanePositionSequence").ImagePositionPatient for i in items]
-        if any(cosine != cosines[0] for cosine in cosines):
+        if np.ptp([numbers(cosine, 6) for cosine in cosines], axis=0).max() > SAME_COSINE:
             raise ValueError("several orientations")
         steps = plane_steps(cosines[0], measures)
         positions = np.array([numbers(place, 3) for place in places])
@@ -187,12 +190,13 @@ def _stack(frames: _Frames, plane: tuple[int, int], target: Grid) -> tuple[Grid,
     """
     depth = frames.positions_mm @ frames.normal
     order = np.argsort(depth, kind="stable")
-    starts = np.concatenate([[True], np.diff(depth[order]) > SAME_POSITION_MM])
+    near_mm = SAME_PLACE * min(target.spacing_mm[1:])
+    starts = np.concatenate([[True], np.diff(depth[order]) > near_mm])
     slice_of = np.empty(len(depth), np.int64)
     slice_of[order] = np.cumsum(starts) - 1
     positions = frames.positions_mm[order][starts]
     apart = np.linalg.norm(positions[slice_of] - frames.positions_mm, axis=1).max()
-    if apart > 2 * SAME_POSITION_MM:
+    if apart > 2 * near_mm:
         raise DataError(
             "NO_GEOMETRY",
             f"frames of one slice that lie {apart:.3g} mm apart",

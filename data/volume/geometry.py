@@ -158,50 +158,6 @@ def _flip(volume: NDArray[np.generic], grid: Grid, signs: Array) -> tuple[NDArra
     return volume, replace(grid, positions_mm=positions, row_step_mm=row, column_step_mm=column)
 
 
-def matching_slices(source: Grid, target: Grid) -> NDArray[np.int64]:
-    """Find, for each slice of `target`, the slice of `source` that lies on the same voxels.
-
-    Both must be canonical. The in-plane grids must agree at their corners within `MATCH_TOLERANCE_MM`.
-
-    Returns:
-        int64 `(target slices,)`: slice numbers of `source`, -1 where it has none there.
-
-    Raises:
-        DataError: If the grids do not lie on each other (code `GEOMETRY`).
-    """
-    if source.shape[1:] != target.shape[1:]:
-        wanted = f"{target.shape[1]} x {target.shape[2]}"
-        raise mismatch(f"{source.shape[1]} x {source.shape[2]} pixels", wanted)
-    rows, columns = target.shape[1] - 1, target.shape[2] - 1
-    span = rows * (source.row_step_mm - target.row_step_mm)
-    drift = [span, columns * (source.column_step_mm - target.column_step_mm)]
-    worst = max(float(np.linalg.norm(step)) for step in (*drift, drift[0] + drift[1]))
-    if worst > MATCH_TOLERANCE_MM:
-        raise mismatch(f"pixels that drift by {worst:.3g} mm across the slice", "the CT's pixel spacing")
-    depth = (target.positions_mm - source.positions_mm[0]) @ source.normal
-    nearest = np.abs(depth[:, None] - source.depth_mm[None]).argmin(axis=1)
-    offset = np.linalg.norm(source.positions_mm[nearest] - target.positions_mm, axis=1)
-    between = target.spacing_mm[0] if target.shape[0] > 1 else source.spacing_mm[0]
-    inside = offset <= MATCH_TOLERANCE_MM
-    if not inside.any():
-        raise mismatch(f"voxels {offset.min():.3g} mm or more away from the CT's", "the CT's positions")
-    shifted = ~inside & (offset < (0.75 * between if np.isfinite(between) else np.inf))
-    if shifted.any():
-        worst = float(offset[shifted].max())
-        raise mismatch(f"slices up to {worst:.3g} mm off the CT's", "the CT's slice positions")
-    return np.where(inside, nearest, -1)
-
-
-def mismatch(received: str, expected: str) -> DataError:
-    """Make the error for a mask that does not lie on the CT's grid."""
-    return DataError(
-        "GEOMETRY",
-        f"a mask with {received}",
-        f"{expected}, as in the CT",
-        "check that the mask belongs to this CT, or pass --resample-mask to map it by position",
-    )
-
-
 def resample_nearest(labels: NDArray[np.generic], source: Grid, target: Grid) -> NDArray[np.generic]:
     """Map labels onto another grid by position, nearest voxel, 0 outside.
 
