@@ -1,5 +1,6 @@
 """The options with which `inspect` and `ingest` name cases, and how they show what became of them."""
 
+import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -48,12 +49,16 @@ def case_options(command: Command) -> Command:
 
     @functools.wraps(command)
     def wrapped(source: Path | None, **given: Any) -> Any:
+        from kerasbalance.data.ingest.archive import unpacked
         from kerasbalance.data.ingest.isolate import usable_cores
 
         jobs = given.pop("jobs") or usable_cores()
         options = _case_options(given)
-        find_layout = _layout_finder(source, given)
-        return command(source, find_layout=find_layout, options=options, jobs=jobs, **given)
+        with contextlib.ExitStack() as folders:  # removed when the command ends
+            source = folders.enter_context(unpacked(source)) if source else None
+            given["masks"] = tuple(folders.enter_context(unpacked(mask)) for mask in given["masks"])
+            find_layout = _layout_finder(source, given)
+            return command(source, find_layout=find_layout, options=options, jobs=jobs, **given)
 
     for option in reversed(_OPTIONS):
         wrapped = option(wrapped)
