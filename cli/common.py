@@ -6,6 +6,7 @@ import json
 import signal
 import sys
 import threading
+import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from types import FrameType
@@ -137,8 +138,42 @@ def print_json(value: object) -> None:
 
 
 def progress(length: int, label: str) -> Any:
-    """Return a progress bar on stderr that is hidden where nobody watches."""
-    return click.progressbar(length=length, label=label, file=sys.stderr, hidden=not sys.stderr.isatty())
+    """Return a progress bar on stderr, or where stderr is no terminal one that prints a line a minute for a log."""
+    if sys.stderr.isatty():
+        return click.progressbar(length=length, label=label, file=sys.stderr)
+    return contextlib.nullcontext(ProgressLines(length, label))
+
+
+class ProgressLines:
+    """Prints how far a command is, at the first update after each minute.
+
+    Args:
+        length: Steps in all.
+        label: What is done; it may be changed on the way.
+    """
+
+    EVERY_S = 60.0
+
+    def __init__(self, length: int, label: str) -> None:
+        self.length, self.label, self.pos = length, label, 0
+        self._begin = self._told = time.monotonic()
+
+    def update(self, steps: int) -> None:
+        """Count steps that are done."""
+        self.pos += steps
+        now = time.monotonic()
+        if now - self._told < self.EVERY_S or not self.pos:
+            return
+        self._told = now
+        left = (now - self._begin) / self.pos * max(self.length - self.pos, 0)
+        click.echo(f"{self.label}: {self.pos:,} of {self.length:,}, about {duration(left)} left", err=True)
+
+
+def duration(seconds: float) -> str:
+    """Return a time as a person would say it."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def store_argument(command: Command) -> Command:

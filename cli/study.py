@@ -11,6 +11,7 @@ from kerasbalance.cli.common import (
     CONTEXT,
     PARTLY,
     Interrupted,
+    duration,
     json_option,
     print_json,
     progress,
@@ -179,16 +180,10 @@ def _show_estimate(needed: "Estimate", record: "StudyRecord", jobs: int) -> None
         click.echo("every run is done", err=True)
         return
     click.echo(
-        f"{needed.runs} runs to go, {needed.iterations:,} iterations: about {_duration(needed.seconds)} of training "
+        f"{needed.runs} runs to go, {needed.iterations:,} iterations: about {duration(needed.seconds)} of training "
         f"here, with scoring and evaluation on top; {needed.disk_bytes / 2**30:.1f} GiB of disk, "
         f"{needed.memory_bytes / 2**30:.1f} GiB of memory", err=True
     )  # fmt: skip
-
-
-def _duration(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> None:

@@ -1,6 +1,7 @@
 """`kerasbalance train`: the paper's protocol on a store."""
 
 import importlib.util
+import time
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
@@ -197,19 +198,24 @@ def _bar_callback(bar: Any, run: "Run") -> Any:
     import keras
 
     class Progress(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
-        """Moves the bar at the end of each epoch and shows loss and learning rate."""
+        """Moves the bar about once a second and shows loss and learning rate of the last epoch."""
 
         def on_train_begin(self, logs: Any = None) -> None:
-            self.steps = 0
+            self.steps, self.shown = 0, time.monotonic()
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             self.steps += 1
+            if time.monotonic() - self.shown >= 1:
+                self._show()
+
+        def _show(self) -> None:
+            bar.update(self.steps)
+            self.steps, self.shown = 0, time.monotonic()
 
         def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
             rate = float(keras.ops.convert_to_numpy(self.model.optimizer.learning_rate))
-            bar.label = f"loss {(logs or {}).get('loss', float('nan')):.4f}, rate {rate:.2g}"
-            bar.update(self.steps)
-            self.steps = 0
+            bar.label = f"Training, loss {(logs or {}).get('loss', float('nan')):.4f}, rate {rate:.2g}"
+            self._show()
 
     return Progress()
 

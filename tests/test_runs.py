@@ -11,6 +11,7 @@ import time
 
 import nibabel
 import numpy as np
+import pydicom
 import pytest
 from click.testing import CliRunner
 
@@ -20,8 +21,10 @@ from kerasbalance.data.store import SliceStore
 from kerasbalance.data.volume.shaping import restore_planes, shape_planes
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.model import build_model
 from kerasbalance.experiments.runs.options import PRESETS, TrainOptions
 from kerasbalance.experiments.runs.split import read_split
+from kerasbalance.experiments.runs.train import Run
 
 TRAIN = ["--organ", "liver", "--iterations", "6", "--base-filters", "4", "--batch-size", "4"]
 
@@ -272,3 +275,49 @@ def test_a_run_without_a_sound_checkpoint_is_not_resumed_and_says_so(home, tmp_p
     shutil.rmtree(tmp_path / "run" / "checkpoint")
     code, output = call("train", "--resume", "--out", tmp_path / "run")
     assert (code, "CHECKPOINT: a run without a checkpoint" in output) == (1, True), output
+
+
+@pytest.fixture(scope="module")
+def unusual(home):
+    """A run of options that the other tests leave alone."""
+    words = ["--strategy", "weighted", "--validation-share", "0.25", "--precision", "mixed_bfloat16"]
+    code, output = call("train", home / "store", "--out", home / "unusual", *TRAIN, *words)
+    assert code == 0, output
+    return home / "unusual"
+
+
+def test_weighted_trains_on_all_the_data_from_the_start(unusual):
+    assert json.loads((unusual / "run.json").read_text())["options"]["ratio"] == 1.0
+    assert {row["part"] for row in rows(unusual / "split.csv")} == {"B", "test", "validation"}
+
+
+def test_validation_cases_are_evaluated_after_each_epoch_and_not_trained_on(unusual):
+    assert len([row for row in rows(unusual / "split.csv") if row["part"] == "validation"]) == 2
+    assert all(0 < float(row["val_loss"]) <= 1 for row in rows(unusual / "history.csv"))
+    validation = {row["case"] for row in rows(unusual / "split.csv") if row["part"] == "validation"}
+    assert not validation & {row["case"] for row in rows(unusual / "slices.csv")}
+
+
+def test_the_precision_of_a_run_is_that_of_its_model(unusual):
+    run = Run.open(unusual)
+    assert build_model(run.options, (32, 32)).dtype_policy.name == "mixed_bfloat16"
+
+
+def test_a_prediction_says_that_the_pixels_are_of_another_size_than_those_of_the_training(home, tmp_path):
+    shutil.copytree(home / "run", tmp_path / "run")
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record["pixel_spacing_mm"] = [0.25, 0.5]
+    (tmp_path / "run" / "run.json").write_text(json.dumps(record))
+    ct = home / "phantom" / "case-000" / "ct"
+    code, output = call("predict", tmp_path / "run", ct, "--out", tmp_path / "liver.nii")
+    assert code == 0, output
+    assert "WARNING  SPACING: pixels of" in output
+    assert "while the model was trained on 0.25 to 0.50 mm" in output
+    assert "SPACING" not in call("predict", home / "run", ct, "--out", tmp_path / "again.nii")[1]
+
+
+def test_a_label_map_is_written_if_asked_for(home, tmp_path):
+    ct = home / "phantom" / "case-000" / "ct"
+    code, output = call("predict", home / "run", ct, "--labelmap", "--out", tmp_path / "liver.dcm")
+    assert code == 0, output
+    assert pydicom.dcmread(tmp_path / "liver.dcm").SegmentationType == "LABELMAP"

@@ -102,7 +102,7 @@ def test_arms_of_a_seed_part_after_the_same_scores_and_mined_slices_are_the_wors
 
 def test_each_run_is_a_run_like_any_other(finished):
     folder = run_folders(finished)["mined", 1]
-    code, output = call("eval", folder)
+    code, output = call("eval", folder, "--model", "made.runs:tiny_model")
     assert code == 0, output
 
 
