@@ -15,6 +15,7 @@ from made.endless_saver import content
 
 import kerasbalance as kb
 from kerasbalance.training.checkpoint import CheckpointFolder, prefixed, read_checkpoint, under
+from kerasbalance.training.checkpoint_reading import read_newest
 
 SAVER = Path(__file__).parent / "made" / "endless_saver.py"
 
@@ -127,6 +128,28 @@ def test_objects_are_never_stored(folder):
 def test_a_second_process_is_kept_out(folder):
     with pytest.raises(kb.CheckpointError, match="which another process has open"):
         CheckpointFolder(folder.path)
+
+
+def test_readers_take_no_lock_while_a_training_has_the_folder(folder):
+    save(folder, 1)
+    save(folder, 2)
+    before = sorted(entry.name for entry in folder.path.iterdir())
+    assert read_newest(folder.path).info["iteration"] == 2
+    assert sorted(entry.name for entry in folder.path.iterdir()) == before
+
+
+def test_a_reader_passes_over_a_damaged_checkpoint_and_leaves_it_where_it_is(folder):
+    save(folder, 1)
+    damaged = save(folder, 2)
+    (damaged / "arrays.npz").write_bytes(b"")
+    assert read_newest(folder.path).info["iteration"] == 1
+    assert damaged.exists()
+
+
+def test_a_reader_names_what_is_missing_and_makes_no_folder(tmp_path):
+    with pytest.raises(kb.CheckpointError, match="received no valid checkpoint; expected at least one"):
+        read_newest(tmp_path / "none")
+    assert not (tmp_path / "none").exists()
 
 
 def names(folder):

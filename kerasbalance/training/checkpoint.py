@@ -70,8 +70,7 @@ class CheckpointFolder:
 
     def entries(self) -> list[Path]:
         """Return the checkpoints, newest first, whether they are valid or not."""
-        named = [entry for entry in self.path.iterdir() if _serial(entry) is not None]
-        return sorted(named, key=lambda entry: _serial(entry) or 0, reverse=True)
+        return checkpoint_entries(self.path)
 
     def save(self, arrays: Arrays, info: dict[str, Any]) -> Path:
         """Write a checkpoint, read it back, and remove all but it and the one before.
@@ -194,6 +193,12 @@ class CheckpointFolder:
                 f"make room and call fit with resume=True; kept: {kept[0] if kept else 'no checkpoint'}",
             ),
         )
+
+
+def checkpoint_entries(folder: Path) -> list[Path]:
+    """Return the checkpoints of a folder, newest first, whether they are valid or not; none if there is no folder."""
+    named = [entry for entry in folder.glob("*") if _serial(entry) is not None]
+    return sorted(named, key=lambda entry: _serial(entry) or 0, reverse=True)
 
 
 def write_checkpoint(folder: Path, arrays: Arrays, info: dict[str, Any]) -> None:

@@ -16,7 +16,7 @@ from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.losses.schedules import PolyDecay
 from kerasbalance.models import fcn_vgg16, unet
-from kerasbalance.training.checkpoint import CheckpointFolder
+from kerasbalance.training.checkpoint_reading import read_newest
 
 
 def build_model(options: TrainOptions, plane: tuple[int, int]) -> Any:
@@ -72,8 +72,7 @@ def load_model(options: TrainOptions, plane: tuple[int, int], checkpoint: Path) 
     """
     model = build_model(options, plane)
     try:
-        with CheckpointFolder(checkpoint) as folder:
-            arrays = folder.load().arrays
+        arrays = read_newest(checkpoint).arrays
     except CheckpointError as error:
         raise _no_checkpoint(str(error)) from None
     variables = model.variables

@@ -33,6 +33,7 @@ from kerasbalance.experiments.runs.split import (
 )
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material, parse_rule
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
+from kerasbalance.training.checkpoint_reading import read_newest
 
 
 @dataclass(frozen=True)
@@ -190,8 +191,7 @@ class Run:
         Returns:
             This run, to be resumed.
         """
-        with CheckpointFolder(trunk.folder.path / "checkpoint") as folder:
-            newest = folder.load()
+        newest = read_newest(trunk.folder.path / "checkpoint")
         if trunk.folder.history_file.exists():
             replace_file(self.folder.history_file, trunk.folder.history_file.read_bytes())
         with CheckpointFolder(self.folder.path / "checkpoint") as folder:
