@@ -23,10 +23,33 @@ def test_the_table_is_that_of_the_model_at_the_moment_of_mining():
 
 
 def test_plain_fit_mines_at_the_first_epoch_at_or_after_the_iteration():
-    for at, expected in ((0, [0]), (5, [5]), (6, [10]), ([4, 7], [5, 10]), ([6, 7], [10]), (19, [])):
+    for at, expected in ((0, [0]), (5, [5]), (6, [10]), ([4, 7], [5, 10]), ([6, 7], [10])):
         model, dataset, mining = training(iterations=at)
         plain_fit(mining, dataset, model)
         assert [result.iteration for result in mining.results] == expected
+
+
+@pytest.mark.parametrize("at", [19, 5_000])
+def test_a_plain_fit_in_which_nothing_is_mined_warns_when_it_begins(at):
+    model, dataset, mining = training(iterations=at)
+    with pytest.warns(UserWarning, match=f"next mining at {at}; expected mining at the beginning of one of"):
+        plain_fit(mining, dataset, model)
+    assert mining.results == []
+
+
+def test_new_mining_on_a_dataset_that_was_trained_on_begins_at_0():
+    model, dataset, mining = training(iterations=5)
+    plain_fit(mining, dataset, model)
+    again = kb.ScheduledMining(dataset, mining.sampler, at=5)
+    plain_fit(again, dataset, model)
+    assert [result.iteration for result in again.results] == [5]
+
+
+def test_a_second_run_of_our_fit_with_the_same_objects_mines_again():
+    model, dataset, mining = training(iterations=3)
+    for _ in range(2):
+        kb.fit(model, dataset, 6, callbacks=[mining], verbose=0)
+        assert [result.iteration for result in mining.results] == [3]
 
 
 def test_plain_fit_mines_every_so_many_steps():
@@ -43,7 +66,7 @@ def test_a_first_epoch_that_is_not_zero_counts_the_steps_before_it():
     assert [result.iteration for result in mining.results] == [15]
 
 
-def test_our_fit_mines_at_the_exact_iterations_even_several_times_in_a_window():
+def test_our_fit_mines_at_the_exact_iterations_even_several_times_in_an_epoch():
     model, dataset, mining = training(iterations=[0, 3, 4, 9, 10])
     kb.fit(model, dataset, 12, callbacks=[mining], verbose=0)
     assert [result.iteration for result in mining.results] == [0, 3, 4, 9, 10]

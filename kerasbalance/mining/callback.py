@@ -1,6 +1,7 @@
 """Mining at given iterations of a training: score, choose, swap the index."""
 
 import operator
+import warnings
 from collections.abc import Iterable
 from typing import Any
 
@@ -24,8 +25,9 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
     old index is trained on afterwards, nor one of the new index before. An epoch must have the dataset's
     own number of steps.
 
-    Iterations are steps counted by this callback from 0 on, through several fits if need be; a first fit with
-    `initial_epoch=e` begins at `e * steps_per_epoch`.
+    In `model.fit` iterations are steps counted by this callback from 0 on, through several fits if need be; a
+    first fit with `initial_epoch=e` begins at `e * steps_per_epoch`. A fit in which nothing will be mined warns
+    when it begins. Each new `kerasbalance.fit` counts from 0 again and forgets the results of an earlier one.
 
     Args:
         dataset: The dataset that is trained on; its source is scored.
@@ -82,12 +84,19 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         self._iteration: int | None = None
         self._begin = 0
         self._requests = 0
+        self._fresh = True
 
     def next_iteration(self) -> int | None:
         """Return the iteration at which to mine next; None if there is none."""
         if self.every is not None:
             return (max(self._reached, 0) // self.every + 1) * self.every
         return min((iteration for iteration in self.at if iteration > self._reached), default=None)
+
+    def restart(self) -> None:
+        """Begin the schedule again and forget the results: `kerasbalance.fit` does so for a new run."""
+        self._reached = -1
+        self._iteration = None
+        self.results.clear()
 
     def mine(self, model: Any, iteration: int, progress: Progress | None = None) -> MiningResult:
         """Mine now, whatever the schedule says; nothing is changed if scoring fails.
@@ -131,6 +140,7 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                 )
             )
         self._per_call = per_call
+        self._fresh = True
         self._begin, self._requests = self._iteration or 0, self.dataset.requests
 
     def on_epoch_begin(self, epoch: int, logs: Any = None) -> None:
@@ -138,6 +148,11 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         if self._iteration is None:
             self._iteration = self._begin = epoch * len(self.dataset)
         begin = self._iteration
+        if self._fresh:
+            self._fresh = False
+            self._check_schedule(begin, begin + (self.params["epochs"] - epoch - 1) * len(self.dataset))
+            if begin < self.dataset.phase.begin:  # an earlier training of this dataset has come further
+                self.dataset.swap(self.dataset.index, begin)
         due = self.next_iteration()
         if due is not None and due <= begin:
             self._check_trained_on(begin)
@@ -162,6 +177,19 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         numbers = range(int(state["count"]))
         self.results[:] = [MiningResult.from_state(under(f"results/{number}", state)) for number in numbers]
         self._reached = int(state["reached"])
+
+    def _check_schedule(self, begin: int, last: int) -> None:
+        """Warn if nothing will be mined in a fit; a later one may still come to the iteration."""
+        due = self.next_iteration()
+        if due is None or due > last:
+            warnings.warn(
+                explain(
+                    f"a fit whose epochs begin at iterations {begin} to {last}, next mining at {due}",
+                    "mining at the beginning of one of these epochs: nothing will be mined in this fit",
+                    "train longer, pass an earlier iteration, or make a new ScheduledMining to begin again",
+                ),
+                stacklevel=2,
+            )
 
     def _check_trained_on(self, iteration: int) -> None:
         if iteration > self._begin and self.dataset.requests == self._requests:

@@ -185,6 +185,8 @@ class _Run:
             )
         if self.dataset.phase.begin != 0:
             self.dataset.swap(self.dataset.index, 0)
+        for miner in self.miners:
+            miner.restart()
         model_state.build(self.model, self.dataset, 0)
 
     def resume(self) -> Checkpoint:
