@@ -151,6 +151,23 @@ def test_a_header_without_geometry_is_refused(tmp_path):
     assert "sform and qform" in str(refused(path))
 
 
+@pytest.mark.parametrize("signs", [(1, 1, 1), (-1, -1, 1)])
+def test_a_placeholder_for_a_header_is_told_loudly(tmp_path, signs):
+    data = made_volume().hu.transpose(2, 1, 0)
+    nibabel.save(nibabel.Nifti1Image(data, np.diag([*signs, 1])), tmp_path / "a.nii")
+    (note,) = read_nifti_ct(tmp_path / "a.nii").notes
+    assert (note.code, note.loud) == ("PLACEHOLDER", True)
+    assert "orientation and millimetres are unknown" in note.text
+
+
+@pytest.mark.parametrize("change", [(0, 0, 0.9), (1, 3, 5.0)])
+def test_voxels_of_one_millimetre_elsewhere_are_no_placeholder(tmp_path, change):
+    affine = np.eye(4)
+    affine[change[:2]] = change[2]
+    nibabel.save(nibabel.Nifti1Image(made_volume().hu.transpose(2, 1, 0), affine), tmp_path / "a.nii")
+    assert read_nifti_ct(tmp_path / "a.nii").notes == ()
+
+
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e9])
 def test_a_degenerate_affine_is_refused(tmp_path, value):
     row = np.full(4, value, np.float32).tobytes()

@@ -249,15 +249,28 @@ def _grid(header: Any, shape: tuple[int, int, int], path: Path) -> tuple[Grid, t
         raise no_geometry("a NIfTI file whose sform and qform codes are both 0", path)
     if not np.isfinite(affine).all():
         raise no_geometry("a NIfTI affine that is not finite", path)
+    is_placeholder = _is_placeholder(affine)
     scale = _TO_MM.get(header.get_xyzt_units()[0], 1.0)
     affine = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ affine
     _check_affine(affine, path)
     notes = []
+    if is_placeholder:
+        text = "the NIfTI header is a placeholder (voxels of 1 x 1 x 1 mm, the first one at the origin): orientation "
+        notes.append(
+            Note(
+                "PLACEHOLDER", text + "and millimetres are unknown, so left and right may be exchanged", True
+            )
+        )
     if scale != 1.0:
         notes.append(Note("UNITS", "the NIfTI header gives positions in another unit; they were taken in mm"))
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=0.01):
         notes.append(Note("FORMS", "sform and qform of the NIfTI header disagree; the sform was used"))
     return Grid.from_affine(shape, affine), tuple(notes)
+
+
+def _is_placeholder(affine: Array) -> bool:
+    """Whether a matrix is what programs write who know no positions: one voxel a millimetre, from the origin on."""
+    return bool(np.array_equal(np.abs(affine), np.eye(4)))
 
 
 def _forms(header: Any, path: Path) -> tuple[Array | None, Array | None]:
