@@ -117,7 +117,11 @@ def test_an_interrupted_ingest_says_what_is_kept(cohort, undisturbed, tmp_path, 
 
 
 def test_an_ingest_under_nohup_ignores_ctrl_c(cohort, undisturbed, tmp_path):
-    child = cli(tmp_path, cohort, preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN))
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)  # which the child inherits
+    try:
+        child = cli(tmp_path, cohort)
+    finally:
+        signal.signal(signal.SIGINT, before)
     wait_for(lambda: index_lines(tmp_path) >= 2)
     os.killpg(child.pid, signal.SIGINT)
     _, told = child.communicate()
