@@ -237,11 +237,17 @@ def test_floats_near_whole_numbers_are_rounded_and_others_refused(tmp_path):
         assert refusal(path, volume, BOTH).code == "LABEL_VALUE"
 
 
+def test_a_named_value_that_is_absent_below_the_largest_value_is_refused_too(tmp_path):
+    path, volume = values_mask(tmp_path, [0, 2, 3, 5], np.int16)
+    error = refusal(path, volume, (parse_rule("liver=1"),))
+    assert (error.code, "none of the named values; it has" in str(error)) == ("LABEL_VALUE", True)
+
+
 def test_negative_and_absurd_values_are_refused(tmp_path):
     for bad in ([0, -1, 1], [0, 1, 70_000]):
         path, volume = values_mask(tmp_path, bad, np.int32)
         error = refusal(path, volume, BOTH)
-        assert (error.code, "taken for a mask" in str(error)) == ("LABEL_VALUE", True)
+        assert (error.code, "name the mask" in str(error)) == ("LABEL_VALUE", True)
 
 
 def test_scl_slope_is_applied_to_labels(tmp_path):

@@ -19,7 +19,7 @@ def check_target(path: Path, *, overwrite: bool) -> None:
                         path=path)  # fmt: skip
     if path.is_dir() or (os.path.lexists(path) and not overwrite):
         what = "a folder" if path.is_dir() else "a file that is there already"
-        raise DataError("EXISTS", f"{what} as target", "a new file", "choose another name, or ask to overwrite",
+        raise DataError("EXISTS", f"{what} as target", "a new file", "choose another name, or pass --overwrite",
                         path=path)  # fmt: skip
 
 

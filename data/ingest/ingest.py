@@ -229,7 +229,7 @@ def _judge(writer: Writer, entry: Entry, replace_changed: bool, again: bool) -> 
         return ("replaced" if changed else "mended" if known else "taken"), facts
     if other.label_digest != facts.label_digest or old is not None:
         raise DataError("DUPLICATE", f"the images of case {other.key[:8]} under another series UID",
-                        "each CT once, with one mask", "decide on one of them")  # fmt: skip
+                        "each CT once, with one mask", "ingest only one of the two")  # fmt: skip
     if known:
         writer.drop(facts.key)  # damaged, and its content is stored whole under another key
     return "duplicate", other

@@ -40,7 +40,9 @@ def count_values(planes: Iterable[NDArray[Any]]) -> Counts:
         total[0] += labels.size - marked.size
     values = np.flatnonzero(total)
     if len(values) > MAX_DISTINCT:
-        raise _bad_value(f"{len(values):,} different values", "a CT or another image taken for a mask?")
+        raise _bad_value(
+            f"{len(values):,} different values", "name the mask; this may be a CT or another image"
+        )
     return {int(value): int(total[value]) for value in values}
 
 
@@ -50,7 +52,7 @@ def as_labels(plane: NDArray[Any]) -> NDArray[Any]:
         plane = _whole(plane)
     if plane.size and (plane.min() < 0 or plane.max() > MAX_LABEL):
         received = f"values from {plane.min():g} to {plane.max():g}"
-        raise _bad_value(received, "a CT or another image taken for a mask?")
+        raise _bad_value(received, "name the mask; this may be a CT or another image")
     labels: NDArray[Any] = plane if plane.dtype == np.uint8 else plane.astype(np.uint16)
     return labels
 
@@ -108,7 +110,7 @@ def value_table(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[NDArray[n
         if value < len(table):
             table[value] = organ
     ignored = {value: count for value, count in counts.items() if value and not table[value]}
-    if ignored and not table.any():
+    if ignored and not any(table[value] for value in counts):
         raise DataError(
             "LABEL_VALUE",
             f"a mask with none of the named values; it has {show_counts(counts)}",

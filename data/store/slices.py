@@ -187,7 +187,7 @@ class StoreSource:
         if len(sizes) > 1:
             listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
             raise DataError("SIZES", f"slices of {len(sizes)} sizes ({listed})", "one size for all batches",
-                            "ingest with --resize or --crop")  # fmt: skip
+                            "ingest all cases into a new store with one --resize or --crop")  # fmt: skip
         self.plane = sizes[0] if sizes else (0, 0)
 
     def __len__(self) -> int:

@@ -100,7 +100,7 @@ class Grid:
                 "UNEVEN",
                 "slices that are not evenly spaced",
                 "one step between all slices",
-                "use the position of each slice instead of one matrix",
+                "write a DICOM SEG, which gives the position of each slice",
             )
         count = self.shape[0]
         step = (self.positions_mm[-1] - self.positions_mm[0]) / (count - 1) if count > 1 else self.normal

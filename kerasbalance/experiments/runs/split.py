@@ -69,7 +69,7 @@ def split_store(
             "SPLIT",
             f"{len(rows)} cases that cannot be split ({error})",
             "enough cases and patients for every part",
-            "ingest more cases or change the shares",
+            "ingest more cases, or pass a smaller --test-share or --validation-share",
         ) from None
     return tuple(
         SplitRow(row.case, row.patient, parts.get(row.case, PART_B), row.slices, row.positive) for row in rows

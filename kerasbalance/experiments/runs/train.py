@@ -297,7 +297,8 @@ def _shaping(store: SliceStore) -> tuple[int | None, int | None]:
     found = {(case.crop, case.resize) for case in store.cases}
     if len(found) > 1:
         raise DataError("SHAPING", "cases that were cropped or resized differently at ingest",
-                        "one --crop and --resize for all cases", "ingest them anew into one store")  # fmt: skip
+                        "one --crop and --resize for all cases",
+                        "ingest all cases into a new store with one --resize or --crop")  # fmt: skip
     return found.pop()
 
 
