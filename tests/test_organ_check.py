@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
+from kerasbalance.data.phantom.case import make_case
 
 
 def test_quartiles_agree_with_numpys():
@@ -39,8 +40,8 @@ def test_other_shapes_are_refused():
     ("organ", "median", "iqr", "fat", "odd"),
     [
         ("liver", 60, 30, 0.01, False),
-        ("liver", 60, 60, 0.08, False),
-        ("liver", 60, 61, 0.01, True),
+        ("liver", 60, 100, 0.09, False),
+        ("liver", 60, 101, 0.01, True),
         ("liver", -5, 30, 0.01, True),
         ("spleen", 205, 30, 0.01, True),
         ("liver", 40, 38, 0.15, True),
@@ -53,3 +54,12 @@ def test_suspicion_follows_range_median_and_fat(organ, median, iqr, fat, odd):
     notes = suspicions((spread,))
     assert [(note.code, note.loud) for note in notes] == ([("HU_SPREAD", True)] if odd else [])
     assert all(organ in note.text and f"{iqr:.0f} HU" in note.text for note in notes)
+
+
+@pytest.mark.parametrize("kinds", [("lowdose",), ("lowdose", "lowcontrast"), ("streak", "lowcontrast")])
+def test_hard_cases_of_the_phantom_raise_no_suspicion_and_flipped_ones_do(kinds):
+    case = make_case((0, 7), 64, kinds)
+    organs = ("liver", "spleen", "kidney_left", "kidney_right")
+    assert suspicions(hu_spread(case.hu, case.labels, organs)) == ()
+    flipped = suspicions(hu_spread(case.hu, np.ascontiguousarray(case.labels[:, ::-1]), organs))
+    assert len(flipped) >= 3

@@ -1,11 +1,19 @@
 """Does the mask lie on the organ? A check of the Hounsfield units inside it.
 
-Measured on the five real pairs of CT and mask at hand. Inside the liver the interquartile range is 17 to 54
-HU and at most 8 % of the voxels are below -30 HU. Flipped along an axis or with reversed slices it mostly
-covers fat and air: 67 to 214 HU. The range alone misses a liver flipped back to front in the middle of the
-body (38 HU), but 15 % of that are fat and air, hence the second measure. Neither sees a mask that is off by
-one slice, nor a block of few slices that the organ fills. The check needs no second reader and costs one
-pass.
+Measured on real pairs of CT and mask (five CT; liver, spleen and kidneys, 10 organs) and on the phantom with its
+lesions and hard cases (30 cases of 64 x 64 pixels, 120 organs; right as they are, and flipped along each axis):
+
+| interquartile range over | false alarms, real | phantom | hits, real | phantom |
+|---|---|---|---|---|
+| 60 HU | 0 of 10 | 9 of 120 | 26 of 30 | 330 of 360 |
+| 100 HU | 0 of 10 | 1 of 120 | 26 of 30 | 322 of 360 |
+
+The range of a right mask is 17 to 54 HU on the real pairs, but noise of a low dose, streaks and a bright cortex of
+the kidney widen it to 98 HU in the 40 cases of the demo (and 10 of 128 x 128 pixels), none of which may be called
+wrong. Nearly all hits come from the second measure: at most 9 % of a right mask of those lie below -30 HU, and a
+flipped one mostly covers more fat and air.
+Neither measure sees a mask that is off by one slice, nor a block of few slices that the organ fills. The check
+needs no second reader and costs one pass.
 """
 
 from dataclasses import dataclass
@@ -15,7 +23,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
 
-MAX_IQR_HU = 60.0
+MAX_IQR_HU = 100.0
 MEDIAN_HU = (0.0, 200.0)
 FAT_BELOW_HU = -30
 MAX_FAT_SHARE = 0.10
