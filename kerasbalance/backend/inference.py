@@ -15,6 +15,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from kerasbalance.backend.private import private_name
 from kerasbalance.backend.torch_layout import spared_layout_copies
 
 MAP_BYTES = 16 * 2**20
@@ -93,7 +94,7 @@ def _nodes(model: Any) -> list[Any]:
     """Return the operations of a functional model in the order of their execution; of any other model nothing."""
     if getattr(type(model), "call", None) is not _functional().call:
         return []
-    by_depth = model._nodes_by_depth
+    by_depth = private_name(model, "_nodes_by_depth")
     nodes = [node for depth in sorted(by_depth, reverse=True) for node in by_depth[depth]]
     single = all(len(node.outputs) == 1 for node in nodes)
     return [node for node in nodes if not node.is_input] if single else []
