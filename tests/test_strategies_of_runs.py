@@ -18,7 +18,7 @@ from kerasbalance.experiments.report.prose import summary
 from kerasbalance.experiments.runs import train
 from kerasbalance.experiments.runs.evaluate import evaluate_run
 from kerasbalance.experiments.runs.folder import RunRecord
-from kerasbalance.experiments.runs.lock import RunLock
+from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.train import Run
@@ -178,18 +178,18 @@ def test_a_second_training_in_one_folder_is_refused_before_it_writes(store, tmp_
 
 def test_the_lock_of_a_run_is_free_when_its_training_has_ended(store, tmp_path):
     run, _ = trained(store, tmp_path / "run", strategy="none")
-    RunLock(run.folder.path).release()
+    lock_run(run.folder.path).release()
 
 
 def test_a_folder_that_cannot_be_locked_is_refused_with_the_reason(tmp_path, monkeypatch):
-    def without_locks(descriptor, operation):
-        raise OSError(errno.ENOLCK, "No locks available")
+    def failing(descriptor, operation):
+        raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(fcntl, "flock", without_locks)
-    with pytest.raises(DataError, match=r"cannot be locked \(No locks available\)"):
-        RunLock(tmp_path)
-    with pytest.raises(DataError, match=r"cannot be written \(No such file"):
-        RunLock(tmp_path / "missing")
+    monkeypatch.setattr(fcntl, "flock", failing)
+    with pytest.raises(DataError, match=r"cannot be written or locked \(Input/output error\)"):
+        lock_run(tmp_path)
+    with pytest.raises(DataError, match=r"cannot be written or locked \(No such file"):
+        lock_run(tmp_path / "missing")
 
 
 @pytest.mark.parametrize("command", ["eval", "report", "mine", "predict", "train"])

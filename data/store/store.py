@@ -20,6 +20,7 @@ from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
 from kerasbalance.data.store.sealed_case import check_case
+from kerasbalance.lock import MARK, NAME
 
 _CASE_NAME = re.compile(r"[0-9a-f]{32}\.h5")
 
@@ -199,7 +200,7 @@ def _make(path: Path, pseudonyms: Pseudonyms) -> None:
 
 def _is_free(path: Path) -> bool:
     names = {item.name for item in path.iterdir()}
-    foreign = names - {"cases", "tmp", "LOCK"}
+    foreign = names - {"cases", "tmp", NAME, MARK}
     return "store.json" in names or all(name.endswith(".tmp") for name in foreign)
 
 

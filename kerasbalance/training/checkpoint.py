@@ -5,7 +5,6 @@ kept. Only arrays and JSON are stored, nothing that could run code when it is lo
 """
 
 import errno
-import fcntl
 import hashlib
 import io
 import json
@@ -24,6 +23,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.errors import CheckpointError, CheckpointWarning, CheckpointWriteError, explain
 from kerasbalance.files import sync_folder
+from kerasbalance.lock import FolderInUse, FolderLock
 
 Arrays = dict[str, NDArray[Any]]
 
@@ -60,7 +60,7 @@ class CheckpointFolder:
 
     def close(self) -> None:
         """Let other processes use the folder."""
-        self._lock.close()
+        self._lock.release()
 
     def __enter__(self) -> "CheckpointFolder":
         return self
@@ -166,20 +166,25 @@ class CheckpointFolder:
                 stacklevel=4,
             )
 
-    def _take_lock(self) -> IO[str]:
-        lock = open(self.path / "LOCK", "w")  # noqa: SIM115  # held until close
+    def _take_lock(self) -> FolderLock:
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            lock.close()
+            return FolderLock(self.path)
+        except FolderInUse as error:
             raise CheckpointError(
                 explain(
-                    f"{self.path}, which another process has open",
+                    f"{self.path}, which another process has open ({error.holder})",
                     "one process a run",
-                    "wait for it, or choose another run_dir",
+                    f"{error.advice}, or choose another run_dir",
                 )
             ) from None
-        return lock
+        except OSError as error:
+            raise CheckpointError(
+                explain(
+                    f"{self.path}, which cannot be written or locked ({error.strerror})",
+                    "a folder you may write to",
+                    "choose another run_dir",
+                )
+            ) from None
 
     def _write_error(self, error: OSError, arrays: Arrays, info: dict[str, Any]) -> CheckpointWriteError:
         needed = sum(array.nbytes for array in arrays.values()) / 1e6

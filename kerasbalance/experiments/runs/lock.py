@@ -1,17 +1,13 @@
 """The right to write into a run's folder: one process at a time. The lock frees itself when that process ends."""
 
-import fcntl
-import os
-import weakref
 from pathlib import Path
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.lock import FolderInUse, FolderLock
 
-NAME = "LOCK"
 
-
-class RunLock:
-    """Holds the lock of a run's folder from its making until `release`; readers need none.
+def lock_run(folder: Path) -> FolderLock:
+    """Lock a run's folder until `release` is called on what is returned; readers need no lock.
 
     Args:
         folder: The run's folder, which exists.
@@ -20,24 +16,11 @@ class RunLock:
         DataError: If another process trains this run, or the folder cannot be written or locked (codes `LOCKED`,
             `UNWRITABLE`).
     """
-
-    def __init__(self, folder: Path) -> None:
-        try:
-            descriptor = os.open(folder / NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-        except OSError as error:
-            raise _unwritable("be written", error, folder) from None
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            os.close(descriptor)
-            if isinstance(error, BlockingIOError):
-                raise DataError("LOCKED", "a run that another process trains", "one process a run",
-                                "wait until it ends, or choose another --out", path=folder) from None  # fmt: skip
-            raise _unwritable("be locked", error, folder) from None
-        self.release = weakref.finalize(self, os.close, descriptor)
-
-
-def _unwritable(what: str, error: OSError, folder: Path) -> DataError:
-    return DataError("UNWRITABLE", f"a run's folder that cannot {what} ({error.strerror})",
-                     "a folder you may write to, on a file system with file locks",
-                     "choose another --out, for instance on a local disk", path=folder)  # fmt: skip
+    try:
+        return FolderLock(folder)
+    except FolderInUse as error:
+        raise DataError("LOCKED", f"a run that another process trains ({error.holder})", "one process a run",
+                        f"{error.advice}, or choose another --out", path=folder) from None  # fmt: skip
+    except OSError as error:
+        raise DataError("UNWRITABLE", f"a run's folder that cannot be written or locked ({error.strerror})",
+                        "a folder you may write to", "choose another --out", path=folder) from None  # fmt: skip

@@ -17,7 +17,7 @@ from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
 from kerasbalance.experiments.runs.history import HistoryFile
-from kerasbalance.experiments.runs.lock import RunLock
+from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.planes import PaddedSource
@@ -32,6 +32,7 @@ from kerasbalance.experiments.runs.split import (
     write_split,
 )
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material, parse_rule
+from kerasbalance.lock import FolderLock
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.training.checkpoint_reading import read_newest
 
@@ -73,7 +74,7 @@ class Run:
         store: SliceStore,
         *,
         resumed: bool,
-        lock: RunLock | None = None,
+        lock: FolderLock | None = None,
     ) -> None:
         self._lock = lock
         self.folder, self.record, self.rows, self.store, self.resumed = folder, record, rows, store, resumed
@@ -111,7 +112,7 @@ class Run:
         if exclude is not None:
             read_exclusions(exclude, store)
         folder.path.mkdir(parents=True, exist_ok=True)
-        lock = RunLock(folder.path)
+        lock = lock_run(folder.path)
         _refuse_begun(folder)  # again, now that no other process can begin
         write_split(folder.split_file, rows)
         folder.exclude_file.unlink(missing_ok=True)
@@ -248,7 +249,7 @@ class Run:
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
-        lock, self._lock = self._lock or RunLock(self.folder.path), None
+        lock, self._lock = self._lock or lock_run(self.folder.path), None
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         try:
             return kb.fit(
