@@ -178,9 +178,9 @@ def _whole(backend: str, filters: int, rounds: int) -> Row:
         compile_model(twin, options)
         x, y = run.source().read(run.refs("B")[: options.batch_size])
         twin.train_on_batch(x, y)
-        clock = _turns(lambda: [twin.train_on_batch(x, y) for _ in range(options.window)])
+        clock = _turns(lambda: [twin.train_on_batch(x, y) for _ in range(options.epoch_iterations)])
         run.train([clock])
-    steps = options.window * clock.windows
+    steps = options.epoch_iterations * clock.windows
     label = (
         f"train: {backend}, U-Net, 64 px, {filters} filters, {steps} iterations in {clock.windows} windows"
     )

@@ -211,7 +211,7 @@ def test_another_grid_is_refused_by_the_name_of_the_mask_and_mapped_if_asked(mas
     )
     words = ("--prediction", masks / "moved.nii", "--reference", masks / "r.nii.gz", *BOTH)
     message = refused(1, *words)
-    assert "GEOMETRY: prediction: a mask with voxels 0.3 mm" in message
+    assert "GEOMETRY: prediction: a mask with centres 0.3 voxels or more off" in message
     assert "expected the grid of the other mask" in message
     found = evaluated(*words, "--resample-mask")
     assert found["cases"][0]["dice"] == 1

@@ -338,7 +338,8 @@ def test_several_series_in_a_folder_are_listed_and_one_is_chosen_by_number(tmp_p
     two = make_series(tmp_path, slices=7, size=16, name="c{}", series=f"{SERIES}.9", seed=4)
     error = refusal(tmp_path)
     assert str(error) == (
-        "SEVERAL_SERIES: 2 CT series (1: 12 images of 32 x 32; 2: 7 images of 16 x 16); expected one; "
+        "SEVERAL_SERIES: 2 CT series (1: 12 images of 32 x 32; 2: 7 images of 16 x 16) that differ in "
+        "SeriesInstanceUID, size; expected one; "
         "choose one with --series NUMBER or name its folder"
     )
     np.testing.assert_array_equal(read(tmp_path, number=2).hu, two.hu)

@@ -57,7 +57,7 @@ def match(source: Grid, target: Grid) -> Match:
     off = np.abs(offset[:, None] - [0, *corner] + _drift(source, target, to_voxels)).max(axis=(1, 2))
     is_same = off <= SAME_PLACE + ROUNDING
     if not is_same.any():
-        raise mismatch(f"voxels {off.min():.2g} voxels or more off the CT's", "the CT's positions")
+        raise mismatch(f"centres {off.min():.2g} voxels or more off the CT's", "the CT's positions")
     shifted = ~is_same & (np.abs(offset[:, 0]) < ANOTHER_SLICE)
     if shifted.any():
         raise mismatch(

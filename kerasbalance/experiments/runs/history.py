@@ -15,6 +15,8 @@ from kerasbalance.files import write_file
 Curve = NDArray[np.float64]
 _EPOCH, _OLD_EPOCH = "epoch", "window"
 """Finished runs of version 0.1 call the epoch so."""
+_ABSENT = ("", "NA")
+"""No value; unfinished runs of version 0.1 have the second."""
 
 
 class HistoryFile(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
@@ -32,7 +34,9 @@ class HistoryFile(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Read what an earlier process wrote."""
-        if self._resumed and self._path.exists():
+        if (
+            self._resumed and self._path.exists() and self._path.stat().st_size
+        ):  # 0.1 began with an empty file
             columns = read_history(self._path)
             self._rows = [
                 dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)
@@ -76,11 +80,13 @@ def read_history(path: Path) -> dict[str, Curve]:
         rows = read_csv(path)
         names = {_EPOCH if name == _OLD_EPOCH else name: name for name in (rows[0] if rows else ())}
         last = {float(row[names[_EPOCH]]): row for row in rows}
-        columns = {
-            new: np.array([float(row[old] or "nan") for row in last.values()]) for new, old in names.items()
-        }
+        columns = {new: np.array([_number(row[old]) for row in last.values()]) for new, old in names.items()}
         columns["loss"]  # a history without it is none
     except (OSError, KeyError, ValueError):
         raise DataError("REPORT", "a run without a readable history.csv", "the file that train wrote",
                         "restore it, or train again", path=path) from None  # fmt: skip
     return columns
+
+
+def _number(text: str) -> float:
+    return float("nan") if text in _ABSENT else float(text)
