@@ -19,7 +19,7 @@ from pydicom.filereader import read_partial
 from pydicom.tag import Tag
 from pydicom.uid import UID
 
-from kerasbalance.data.dicom.limits import InflationAsked
+from kerasbalance.data.dicom.limits import InflationAsked, Meter, Metered
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import malformed, open_regular
 
@@ -142,9 +142,11 @@ def parse(
         DataError: If the file is deflated (`DEFLATED`) or damaged (`MALFORMED`).
     """
     wanted = None if tags is None else list(tags)
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
     with malformed("a DICOM file", path), lenient_pydicom():
         try:
-            source = cast(BinaryIO, _SizedReads(file))
+            source = cast(BinaryIO, Metered(file, size, Meter.unlimited()))
             if last is not None:
                 end = Tag(last)
                 dataset: FileDataset = read_partial(source, lambda tag, *_: tag > end, force=True)
@@ -152,32 +154,6 @@ def parse(
             return pydicom.dcmread(source, stop_before_pixels=not pixels, specific_tags=wanted, force=True)
         except InflationAsked:
             raise deflated(path) from None
-
-
-class _SizedReads:
-    """A file that gives so many bytes, but never all the rest: pydicom asks for that only to inflate it, without limit.
-
-    Args:
-        file: What is read.
-    """
-
-    name = ""
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
-        self._size = file.seek(0, os.SEEK_END)
-        file.seek(0)
-        self.seek, self.tell = file.seek, file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """Read at most `size` bytes; no more memory is taken than there are bytes.
-
-        Raises:
-            InflationAsked: If no size is given.
-        """
-        if size < 0:
-            raise InflationAsked
-        return self._file.read(min(size, max(self._size - self.tell(), 0)))
 
 
 def deflated(path: Path, where: str | None = None) -> DataError:

@@ -1,5 +1,6 @@
 """How much one file may ask for, and a file object that enforces it while pydicom parses."""
 
+import sys
 from typing import BinaryIO
 
 MAX_FRAMES = 20_000
@@ -37,6 +38,13 @@ class Meter:
     def __init__(self, size: int) -> None:
         self.bytes = MAX_HEADER_BYTES
         self.reads = MAX_READS + size // BYTES_A_READ
+
+    @classmethod
+    def unlimited(cls) -> "Meter":
+        """Return a meter that never runs out, for files of a limited size that are read whole."""
+        meter = cls(0)
+        meter.bytes = meter.reads = sys.maxsize
+        return meter
 
 
 class Metered:

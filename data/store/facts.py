@@ -14,7 +14,8 @@ FORMAT_VERSION = 1
 
 MAX_SIZE = 2**20
 """No case has more slices, rows or columns; a received store may state any number."""
-_KEY = re.compile("[0-9a-f]{32}")
+KEY = "[0-9a-f]{32}"
+"""The form of a key, as a regular expression."""
 
 
 @dataclass(frozen=True)
@@ -135,7 +136,7 @@ def facts_from(fields: dict[str, Any]) -> CaseFacts:
 def _check(facts: CaseFacts) -> None:
     """Raise a ValueError for facts that no ingest writes, before anything is allocated or named after them."""
     sizes = (facts.slices, facts.rows, facts.columns)
-    if not _KEY.fullmatch(facts.key) or not all(
+    if not re.fullmatch(KEY, facts.key) or not all(
         type(size) is int and 1 <= size <= MAX_SIZE for size in sizes
     ):
         raise ValueError("key or sizes")

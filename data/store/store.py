@@ -15,14 +15,14 @@ from pathlib import Path
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.catalogue import Catalogue, read_catalogue
 from kerasbalance.data.store.damage import damaged
-from kerasbalance.data.store.facts import FORMAT_VERSION, Entry
+from kerasbalance.data.store.facts import FORMAT_VERSION, KEY, Entry
 from kerasbalance.data.store.files import read_file, replace_file
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.lock import store_lock
 from kerasbalance.data.store.sealed_case import check_case
 from kerasbalance.lock import MARK, NAME
 
-_CASE_NAME = re.compile(r"[0-9a-f]{32}\.h5")
+_CASE_NAME = re.compile(rf"{KEY}\.h5")
 
 
 class Store:
