@@ -11,8 +11,8 @@ from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.dicom.pixels import Fingerprint
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.nifti.ct import read_nifti_ct, source_digest
-from kerasbalance.data.nifti.image import begins_as_nifti, read_nifti_header
+from kerasbalance.data.images.ct import read_image_ct, source_digest
+from kerasbalance.data.images.image import begins_as_image, read_image_header
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.volume import Volume
 
@@ -63,7 +63,7 @@ class DicomCT:
         return read_volume(self.series, self._known)
 
 
-class NiftiCT:
+class ImageCT:
     """A NIfTI file of which the header was checked.
 
     Args:
@@ -78,7 +78,7 @@ class NiftiCT:
     """
 
     def __init__(self, path: Path) -> None:
-        header = read_nifti_header(path)
+        header = read_image_header(path)
         self.path, self.source_grid, self.notes = path, header.grid, header.notes
         self._volume: Volume | None = None
 
@@ -103,11 +103,11 @@ class NiftiCT:
             DataError: If the voxels cannot be read or are not Hounsfield units.
         """
         if self._volume is None:
-            self._volume = read_nifti_ct(self.path)
+            self._volume = read_image_ct(self.path)
         return self._volume
 
 
-CT = DicomCT | NiftiCT
+CT = DicomCT | ImageCT
 
 
 def open_ct(
@@ -127,26 +127,26 @@ def open_ct(
             are several (`SEVERAL_SERIES`), or its headers have a problem.
     """
     check_allow(allow)
-    if os.path.isfile(path) and begins_as_nifti(path):
-        return _open_nifti(path, series)
+    if os.path.isfile(path) and begins_as_image(path):
+        return _open_image(path, series)
     scan = scan_folder(path, allow)
     if not scan.series and not scan.errors:
-        images = [file.path for file in scan.not_dicom if begins_as_nifti(file.path)]
+        images = [file.path for file in scan.not_dicom if begins_as_image(file.path)]
         if len(images) > 1:
             raise DataError("SEVERAL_SERIES", f"{len(images)} NIfTI files", "one CT", "name the file of the CT",
                             path=path)  # fmt: skip
         if images:
-            return _open_nifti(images[0], series)
+            return _open_image(images[0], series)
     if series_uid:
         scan = _only(scan, series_uid)
     return DicomCT(choose_series(scan, series))
 
 
-def _open_nifti(path: Path, series: int | None) -> NiftiCT:
+def _open_image(path: Path, series: int | None) -> ImageCT:
     if series not in (None, 1):
         raise DataError("NO_SERIES", f"series number {series} of a NIfTI file", "1, since it holds one CT",
                         "leave --series out", path=path)  # fmt: skip
-    return NiftiCT(path)
+    return ImageCT(path)
 
 
 def _only(scan: Scan, series_uid: str) -> Scan:

@@ -7,9 +7,9 @@ import pytest
 from made.masks import made_grid, made_volume, save_nifti
 from made.series import make_enhanced, make_series
 
-from kerasbalance.data.ct import DicomCT, NiftiCT, open_ct
+from kerasbalance.data.ct import DicomCT, ImageCT, open_ct
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.nifti import image as nifti_image
+from kerasbalance.data.images import image as image_file
 
 
 def saved(path):
@@ -37,7 +37,7 @@ def test_a_nifti_file_is_read_whatever_its_name(tmp_path, name):
     path = saved(tmp_path / ("ct.nii.gz" if name.endswith("gz") else "ct.nii"))
     path = path.rename(tmp_path / name)
     ct = open_ct(path)
-    assert isinstance(ct, NiftiCT)
+    assert isinstance(ct, ImageCT)
     assert ct.grid.shape == (7, 20, 30)
     assert ct.read().hu[0, 0, :3].tolist() == [-1000, -999, -998]
 
@@ -56,8 +56,8 @@ def test_a_dicom_series_counts_before_a_nifti_file_beside_it(tmp_path):
 
 def test_the_voxels_of_a_nifti_file_are_unpacked_once_and_only_when_read(tmp_path, monkeypatch):
     path, unpacked = saved(tmp_path / "ct.nii.gz"), []
-    read = nifti_image._read_content
-    monkeypatch.setattr(nifti_image, "_read_content", lambda *a: unpacked.append(1) or read(*a))
+    read = image_file._read_content
+    monkeypatch.setattr(image_file, "_read_content", lambda *a: unpacked.append(1) or read(*a))
     ct = open_ct(path)
     assert ct.grid.shape == (7, 20, 30)
     assert unpacked == []
@@ -78,7 +78,7 @@ def test_the_grid_is_that_of_the_volume_and_the_source_grid_that_of_the_file(tmp
     turned = save_nifti(tmp_path / "ct.nii", made.hu, made.grid)
     ct = open_ct(turned)
     np.testing.assert_allclose(ct.grid.affine(), ct.read().grid.affine())
-    np.testing.assert_allclose(ct.source_grid.affine(), nifti_image.read_nifti(turned).grid.affine())
+    np.testing.assert_allclose(ct.source_grid.affine(), image_file.read_image(turned).grid.affine())
 
 
 def test_a_dicom_file_that_changes_after_its_digest_is_refused(tmp_path):

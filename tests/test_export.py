@@ -18,10 +18,10 @@ from pydicom.uid import UID
 from kerasbalance.data.dicom import choose_series, read_volume, scan_folder
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
+from kerasbalance.data.images.ct import read_image_ct
+from kerasbalance.data.images.image import read_image
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.nifti.ct import read_nifti_ct
-from kerasbalance.data.nifti.image import read_nifti
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 
 REAL = Path(__file__).parents[1] / "../shared/real"
@@ -417,7 +417,7 @@ def test_nifti_of_a_nifti_has_its_voxel_order_and_affine(tmp_path, axes):
         nibabel.orientations.io_orientation(affine), nibabel.orientations.axcodes2ornt(axes)
     )
     nibabel.save(image.as_reoriented(turn), tmp_path / "ct.nii.gz")
-    volume, source = read_nifti_ct(tmp_path / "ct.nii.gz"), read_nifti(tmp_path / "ct.nii.gz").grid
+    volume, source = read_image_ct(tmp_path / "ct.nii.gz"), read_image(tmp_path / "ct.nii.gz").grid
     write_nifti(tmp_path / "seg.nii.gz", predicted(volume.hu), ORGANS, volume.grid, source=source)
     ct, labels = nibabel.load(tmp_path / "ct.nii.gz"), nibabel.load(tmp_path / "seg.nii.gz")
     np.testing.assert_array_equal(np.asarray(labels.dataobj), predicted(np.asarray(ct.dataobj)))

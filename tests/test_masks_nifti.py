@@ -20,10 +20,10 @@ from made.masks import (
     save_nifti,
 )
 
+from kerasbalance.data.images.ct import read_image_ct
 from kerasbalance.data.ingest.organ_check import hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, parse_rule
 from kerasbalance.data.masks import read_mask
-from kerasbalance.data.nifti.ct import read_nifti_ct
 from kerasbalance.data.volume.geometry import Grid
 
 LIVER = (OrganRule("liver"),)
@@ -389,7 +389,7 @@ real = pytest.mark.skipif(not REAL.is_dir(), reason="shared/real is not there: n
 )
 def test_totalsegmentator_masks_land_on_their_organs(ct, seg):
     folder = REAL / "totalsegmentator"
-    volume = read_nifti_ct(folder / ct)
+    volume = read_image_ct(folder / ct)
     rules = tuple(map(parse_rule, ("liver=5", "kidney=2,3", "spleen=1")))
     mask = read_mask(folder / seg, volume, rules)
     expected = np.asarray(nibabel.load(folder / seg).dataobj)

@@ -7,13 +7,13 @@ import pytest
 from made.masks import LPS_TO_RAS, REAL, made_grid, made_volume, reoriented, rotation, save_nifti
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.nifti.ct import read_nifti_ct, source_digest
-from kerasbalance.data.nifti.image import is_nifti, read_nifti
+from kerasbalance.data.images.ct import read_image_ct, source_digest
+from kerasbalance.data.images.image import is_image, read_image
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.volume import AIR_HU
 
 
-def refused(path, read=read_nifti_ct):
+def refused(path, read=read_image_ct):
     with pytest.raises(DataError) as caught:
         read(path)
     assert str(path) not in str(caught.value)
@@ -37,8 +37,8 @@ def patched(path, *changes):
 @pytest.mark.parametrize("flips", [(False, False, False), (True, False, False), (True, True, True)])
 def test_a_ct_in_any_orientation_gives_the_same_volume_and_digest(tmp_path, order, flips):
     made = made_volume(grid=made_grid(turn=rotation((0.2, -0.1, 0.1))))
-    straight = read_nifti_ct(save_nifti(tmp_path / "a.nii.gz", made.hu, made.grid))
-    turned = read_nifti_ct(save_nifti(tmp_path / "b.nii", *reoriented(made.hu, made.grid, order, flips)))
+    straight = read_image_ct(save_nifti(tmp_path / "a.nii.gz", made.hu, made.grid))
+    turned = read_image_ct(save_nifti(tmp_path / "b.nii", *reoriented(made.hu, made.grid, order, flips)))
     np.testing.assert_array_equal(turned.hu, np.maximum(made.hu, AIR_HU))
     np.testing.assert_allclose(turned.grid.affine(), made.grid.affine(), atol=1e-4)
     assert source_digest(turned.hu, turned.grid) == source_digest(straight.hu, straight.grid)
@@ -50,7 +50,7 @@ def test_the_digest_follows_pixels_and_geometry(tmp_path):
     other = made.hu.copy()
     other[0, 0, 0] += 1
     volumes = [
-        read_nifti_ct(save_nifti(tmp_path / f"{n}.nii", hu, grid))
+        read_image_ct(save_nifti(tmp_path / f"{n}.nii", hu, grid))
         for n, (hu, grid) in enumerate(
             [(made.hu, made.grid), (other, made.grid), (made.hu, made_grid(spacing=(3.0, 1.5, 1.001)))]
         )
@@ -69,7 +69,7 @@ def test_hu_equal_nibabels_for_every_number_type(tmp_path, dtype):
             image.dataobj, image.affine, image.header.as_byteswapped(">"), dtype=dtype
         )
     nibabel.save(image, tmp_path / "ct.nii.gz")
-    volume = read_nifti_ct(tmp_path / "ct.nii.gz")
+    volume = read_image_ct(tmp_path / "ct.nii.gz")
     expected = nibabel.as_closest_canonical(nibabel.load(tmp_path / "ct.nii.gz")).get_fdata()[::-1, ::-1]
     np.testing.assert_array_equal(volume.hu, np.maximum(expected.transpose(2, 1, 0), AIR_HU))
 
@@ -78,7 +78,7 @@ def test_fractions_of_a_hu_are_rounded(tmp_path):
     made = made_volume()
     for offset in (0.4, -0.4):
         path = save_nifti(tmp_path / "ct.nii", (made.hu + offset).astype(np.float32), made.grid)
-        np.testing.assert_array_equal(read_nifti_ct(path).hu, made.hu)
+        np.testing.assert_array_equal(read_image_ct(path).hu, made.hu)
 
 
 def test_unsigned_data_with_slope_and_intercept_becomes_hu(tmp_path):
@@ -86,7 +86,7 @@ def test_unsigned_data_with_slope_and_intercept_becomes_hu(tmp_path):
     stored = ((made.hu.astype(int) + 1100) * 2).astype(np.uint16)
     path = save_nifti(tmp_path / "ct.nii", stored, made.grid)
     patched(path, (112, np.array([0.5, -1100], np.float32).tobytes()))
-    np.testing.assert_array_equal(read_nifti_ct(path).hu, np.maximum(made.hu, AIR_HU))
+    np.testing.assert_array_equal(read_image_ct(path).hu, np.maximum(made.hu, AIR_HU))
 
 
 def test_nifti_2_and_trailing_dimensions_of_one_are_read(tmp_path):
@@ -95,7 +95,7 @@ def test_nifti_2_and_trailing_dimensions_of_one_are_read(tmp_path):
     nibabel.save(nibabel.Nifti2Image(data, affine), tmp_path / "two.nii.gz")
     nibabel.save(nibabel.Nifti1Image(data[..., None], affine), tmp_path / "four.nii")
     for name in ("two.nii.gz", "four.nii"):
-        np.testing.assert_array_equal(read_nifti_ct(tmp_path / name).hu, np.maximum(made.hu, AIR_HU))
+        np.testing.assert_array_equal(read_image_ct(tmp_path / name).hu, np.maximum(made.hu, AIR_HU))
 
 
 def test_a_time_series_is_refused(tmp_path):
@@ -109,7 +109,7 @@ def test_values_below_air_are_clipped_with_a_note(tmp_path):
     made = made_volume()
     hu = made.hu.copy()
     hu[0, 0, :5] = -3024
-    volume = read_nifti_ct(save_nifti(tmp_path / "ct.nii", hu, made.grid))
+    volume = read_image_ct(save_nifti(tmp_path / "ct.nii", hu, made.grid))
     assert volume.hu.min() == AIR_HU
     assert codes(volume) == ["CLIPPED"]
     assert volume.notes[0].text.startswith(f"{np.count_nonzero(hu < AIR_HU)} voxels")
@@ -137,7 +137,7 @@ def test_values_that_are_no_hu_are_refused(tmp_path, values):
 
 def test_a_ct_without_air_gets_a_loud_note(tmp_path):
     made = made_volume()
-    volume = read_nifti_ct(save_nifti(tmp_path / "ct.nii", made.hu + 1100, made.grid))
+    volume = read_image_ct(save_nifti(tmp_path / "ct.nii", made.hu + 1100, made.grid))
     assert [(note.code, note.loud) for note in volume.notes] == [("NO_AIR", True)]
 
 
@@ -155,7 +155,7 @@ def test_a_header_without_geometry_is_refused(tmp_path):
 def test_a_placeholder_for_a_header_is_told_loudly(tmp_path, signs):
     data = made_volume().hu.transpose(2, 1, 0)
     nibabel.save(nibabel.Nifti1Image(data, np.diag([*signs, 1])), tmp_path / "a.nii")
-    (note,) = read_nifti_ct(tmp_path / "a.nii").notes
+    (note,) = read_image_ct(tmp_path / "a.nii").notes
     assert (note.code, note.loud) == ("PLACEHOLDER", True)
     assert "orientation and millimetres are unknown" in note.text
 
@@ -165,7 +165,7 @@ def test_voxels_of_one_millimetre_elsewhere_are_no_placeholder(tmp_path, change)
     affine = np.eye(4)
     affine[change[:2]] = change[2]
     nibabel.save(nibabel.Nifti1Image(made_volume().hu.transpose(2, 1, 0), affine), tmp_path / "a.nii")
-    assert read_nifti_ct(tmp_path / "a.nii").notes == ()
+    assert read_image_ct(tmp_path / "a.nii").notes == ()
 
 
 @pytest.mark.parametrize("value", [np.nan, np.inf, 0.0, 1e9])
@@ -179,7 +179,7 @@ def test_a_sheared_plane_is_refused_and_a_tilt_noted(tmp_path):
     made = made_volume()
     affine = made.grid.affine()
     affine[:3, 2] += [0, 0.3, 0]
-    tilted = read_nifti_ct(save_nifti(tmp_path / "t.nii", made.hu, Grid.from_affine(made.hu.shape, affine)))
+    tilted = read_image_ct(save_nifti(tmp_path / "t.nii", made.hu, Grid.from_affine(made.hu.shape, affine)))
     assert [(note.code, note.loud) for note in tilted.notes] == [("TILT", True)]
     assert "5.7 degrees" in tilted.notes[0].text
     affine[:3, 1] += [0.1, 0, 0]
@@ -194,7 +194,7 @@ def test_positions_in_metres_are_taken_in_millimetres(tmp_path):
     )
     image.header.set_xyzt_units("meter")
     nibabel.save(image, tmp_path / "m.nii")
-    volume = read_nifti_ct(tmp_path / "m.nii")
+    volume = read_image_ct(tmp_path / "m.nii")
     np.testing.assert_allclose(volume.grid.affine(), made.grid.affine(), atol=1e-3)
     assert codes(volume) == ["UNITS"]
 
@@ -205,7 +205,7 @@ def test_disagreeing_forms_are_noted(tmp_path):
     image.header.set_qform(np.eye(4), code=1)
     image.header.set_sform(LPS_TO_RAS @ made.grid.affine(), code=1)
     nibabel.save(image, tmp_path / "f.nii")
-    volume = read_nifti_ct(tmp_path / "f.nii")
+    volume = read_image_ct(tmp_path / "f.nii")
     np.testing.assert_allclose(volume.grid.affine(), made.grid.affine(), atol=1e-4)
     assert codes(volume) == ["FORMS"]
 
@@ -257,7 +257,7 @@ def test_random_header_bytes_never_raise_anything_else(tmp_path):
             content[place] = random.integers(0, 256)
         (tmp_path / "f.nii").write_bytes(content)
         try:
-            read += read_nifti_ct(tmp_path / "f.nii").hu.size > 0
+            read += read_image_ct(tmp_path / "f.nii").hu.size > 0
         except DataError as error:
             read += not error.code
     assert read > 50
@@ -271,17 +271,17 @@ def test_a_pair_of_files_is_refused_with_advice(tmp_path):
 
 def test_nifti_is_told_by_its_content(tmp_path):
     raw = header_of(tmp_path / "ct.nii").read_bytes()
-    assert is_nifti(raw[:540])
-    assert is_nifti(gzip.compress(raw)[:2000])
-    assert not is_nifti(gzip.compress(b"text" * 400))
-    assert not is_nifti(b"\x1f\x8b nonsense")
-    assert not is_nifti(b"")
+    assert is_image(raw[:540])
+    assert is_image(gzip.compress(raw)[:2000])
+    assert not is_image(gzip.compress(b"text" * 400))
+    assert not is_image(b"\x1f\x8b nonsense")
+    assert not is_image(b"")
 
 
 def test_stored_values_come_in_file_order(tmp_path):
     made = made_volume()
     turned, grid = reoriented(made.hu, made.grid, (1, 2, 0), (True, False, False))
-    image = read_nifti(save_nifti(tmp_path / "a.nii.gz", turned, grid))
+    image = read_image(save_nifti(tmp_path / "a.nii.gz", turned, grid))
     np.testing.assert_array_equal(image.stored, turned)
     np.testing.assert_array_equal(np.stack(list(image.slices())), turned)
     np.testing.assert_allclose(image.grid.affine(), grid.affine(), atol=1e-4)
@@ -291,7 +291,7 @@ def test_stored_values_come_in_file_order(tmp_path):
 @pytest.mark.parametrize("name", ["example_ct_sm.nii.gz", "example_ct.nii.gz"])
 def test_real_ct_equals_nibabels_and_simpleitks(name):
     sitk = pytest.importorskip("SimpleITK")
-    volume = read_nifti_ct(REAL / "totalsegmentator" / name)
+    volume = read_image_ct(REAL / "totalsegmentator" / name)
     theirs = sitk.DICOMOrient(sitk.ReadImage(str(REAL / "totalsegmentator" / name)), "LPS")
     np.testing.assert_array_equal(volume.hu, np.maximum(sitk.GetArrayFromImage(theirs), AIR_HU))
     np.testing.assert_allclose(volume.grid.positions_mm[0], theirs.GetOrigin(), atol=1e-3)

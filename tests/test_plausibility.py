@@ -6,7 +6,7 @@ import pytest
 from made.series import make_series, read, refusal
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.nifti.ct import read_nifti_ct
+from kerasbalance.data.images.ct import read_image_ct
 
 SHAPE = (6, 48, 48)
 ROW, COLUMN = np.mgrid[:48, :48] - 23.5
@@ -42,7 +42,7 @@ def dicom(tmp_path, values, **options):
 
 def nifti(tmp_path, values):
     nibabel.save(nibabel.Nifti1Image(values.transpose(2, 1, 0), np.diag([-2, -2, 3, 1])), tmp_path / "ct.nii")
-    return read_nifti_ct(tmp_path / "ct.nii")
+    return read_image_ct(tmp_path / "ct.nii")
 
 
 def told(volume):

@@ -43,7 +43,7 @@ def write_nifti(
         labels: uint8 `(slices, rows, columns)` on `grid`; `i + 1` is `organs[i]`.
         organs: Names; as many as fit are kept in the header's description.
         grid: The canonical grid of the CT.
-        source: The grid of the NIfTI file, `read_nifti(path).grid`.
+        source: The grid of the NIfTI file, `read_image(path).grid`.
         overwrite: Put the file in the place of one that is there.
 
     Raises:

@@ -9,7 +9,7 @@ import numpy as np
 from kerasbalance.data.dicom import Scan, Series, scan_folder
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.nifti.image import begins_as_nifti, read_nifti_header
+from kerasbalance.data.images.image import begins_as_image, read_image_header
 from kerasbalance.data.volume.geometry import to_canonical
 
 
@@ -94,13 +94,13 @@ def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
     scan: Scan = scan_folder(root, allow)
     others = Counter(header.modality or "unknown" for header in scan.others)
     rows = tuple(_row(series) for series in scan.series)
-    images = tuple(_image(file.path) for file in scan.not_dicom if begins_as_nifti(file.path))
+    images = tuple(_image(file.path) for file in scan.not_dicom if begins_as_image(file.path))
     return Survey(rows, dict(sorted(others.items())), scan.notes, scan.errors, images)
 
 
 def _image(path: Path) -> ImageRow:
     try:
-        grid = read_nifti_header(path).grid
+        grid = read_image_header(path).grid
     except DataError as error:
         return ImageRow(path, problem=error)
     _, placed = to_canonical(np.broadcast_to(np.int16(0), grid.shape), grid)

@@ -7,11 +7,11 @@ import numpy as np
 from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_pydicom
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import list_folder
+from kerasbalance.data.images.image import read_image_header
 from kerasbalance.data.masks.mask import Request
 from kerasbalance.data.masks.read import kind_of
 from kerasbalance.data.masks.segmentation import own_grid
 from kerasbalance.data.masks.series import load_series
-from kerasbalance.data.nifti.image import read_nifti_header
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.volume import Identity, Volume
 
@@ -81,6 +81,6 @@ def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
 
 def _grid(kind: str, files: list[Path]) -> tuple[Grid, str]:
     if kind == "nifti":
-        return read_nifti_header(files[0]).grid, ""
+        return read_image_header(files[0]).grid, ""
     unit = Grid.from_affine((1, 1, 1), np.eye(4))
     return load_series(files, Request(_volume(unit, ""), ())).grid, ""

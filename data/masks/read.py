@@ -17,16 +17,16 @@ from kerasbalance.data.dicom.guard import (
 )
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
+from kerasbalance.data.images.image import is_image
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
+from kerasbalance.data.masks.image_masks import load_image
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
 from kerasbalance.data.masks.merging import merge_masks
-from kerasbalance.data.masks.nifti_masks import load_nifti
 from kerasbalance.data.masks.png import ORDERS, is_png, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
-from kerasbalance.data.nifti.image import is_nifti
 from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
@@ -178,7 +178,7 @@ def _read_dicom_files(classes: dict[Path, str], request: Request, place: Path) -
 
 
 def _load(paths: Sequence[Path], kind: str, request: Request) -> LabelMap:
-    return load_nifti(paths[0], request) if kind == "nifti" else load_png(paths, request)
+    return load_image(paths[0], request) if kind == "nifti" else load_png(paths, request)
 
 
 def _load_part(folder: Path, request: Request) -> LabelMap:
@@ -226,7 +226,7 @@ def kind_of(path: Path) -> FileKind | None:
         head = file.read(HEAD_BYTES)
         if is_png(head):
             return FileKind("png")
-        if is_nifti(head):
+        if is_image(head):
             return FileKind("nifti")
         # What follows the Modality is not parsed: the header of a SEG may hold thousands of sequences.
         return (

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.ct import CT, DicomCT, NiftiCT, open_ct
+from kerasbalance.data.ct import CT, DicomCT, ImageCT, open_ct
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.export import Algorithm, check_exportable, write_nifti, write_segmentation
 from kerasbalance.data.export.files import check_target
@@ -95,7 +95,7 @@ def open_target(
     opened = open_ct(ct, allow=allow, series=series)
     notes = opened.notes
     if out.suffix == ".dcm":
-        if isinstance(opened, NiftiCT):
+        if isinstance(opened, ImageCT):
             raise DataError("NOT_EXPORTABLE", "a NIfTI CT for a DICOM SEG", "a DICOM series to refer to",
                             "name a .nii.gz as --out, or the DICOM series as CT")  # fmt: skip
         notes += check_exportable(opened.series, mend=mend)
@@ -142,7 +142,7 @@ def _write(target: Target, labels: NDArray[np.uint8], grid: Grid, labelmap: bool
             target.out, labels, organs, grid, target.ct.series, algorithm=_algorithm(target.record),
             kind=kind, mend=target.mend, overwrite=target.overwrite,
         )  # fmt: skip
-    source = target.ct.source_grid if isinstance(target.ct, NiftiCT) else None
+    source = target.ct.source_grid if isinstance(target.ct, ImageCT) else None
     write_nifti(target.out, labels, organs, grid, source=source, overwrite=target.overwrite)
     return ()
 

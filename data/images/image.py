@@ -35,7 +35,7 @@ _TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 
 
 @dataclass(frozen=True, eq=False)
-class NiftiHeader:
+class ImageHeader:
     """What a NIfTI header says; it was checked, and no voxel was read yet.
 
     Args:
@@ -56,7 +56,7 @@ class NiftiHeader:
 
 
 @dataclass(frozen=True, eq=False)
-class NiftiImage:
+class StoredImage:
     """The voxels of a NIfTI file as stored, and where they lie.
 
     Args:
@@ -88,7 +88,7 @@ class NiftiImage:
         return plane * self.slope + self.intercept if self.is_scaled else plane
 
 
-def is_nifti(head: bytes) -> bool:
+def is_image(head: bytes) -> bool:
     """Say whether the first bytes are a NIfTI header, or gzip that unpacks to one.
 
     Args:
@@ -102,7 +102,7 @@ def is_nifti(head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
-def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = math.inf) -> NiftiImage:
+def read_image(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = math.inf) -> StoredImage:
     """Read a `.nii` or `.nii.gz` file.
 
     Args:
@@ -125,27 +125,27 @@ def read_nifti(path: Path, *, max_voxels: int = MAX_VOXELS, max_ratio: float = m
             raise too_large(f"{size:,} bytes that unpack to {length:,}", f"at most {max_ratio:g} times", path)
         content = _read_content(stream, head, header.offset, length, path)
     stored = np.frombuffer(content, header.dtype, count, header.offset).reshape(header.grid.shape)
-    return NiftiImage(stored, header.slope, header.intercept, header.grid, header.notes)
+    return StoredImage(stored, header.slope, header.intercept, header.grid, header.notes)
 
 
-def read_nifti_header(path: Path) -> NiftiHeader:
+def read_image_header(path: Path) -> ImageHeader:
     """Read and check the header of a `.nii` or `.nii.gz` file; its voxels are not unpacked.
 
     Raises:
-        DataError: As `read_nifti`, except for what only the voxels show.
+        DataError: As `read_image`, except for what only the voxels show.
     """
     with open_regular(path) as file, malformed("a NIfTI file", path):
         return _read_header(_unpacked(file), path, MAX_VOXELS)[1]
 
 
-def begins_as_nifti(path: Path) -> bool:
+def begins_as_image(path: Path) -> bool:
     """Say whether the content of a file begins with a NIfTI header, packed or not.
 
     Raises:
         DataError: If it is not a readable regular file.
     """
     with open_regular(path) as file:
-        return is_nifti(file.read(_SNIFF_BYTES))
+        return is_image(file.read(_SNIFF_BYTES))
 
 
 def _unpacked(file: BinaryIO) -> BinaryIO:
@@ -165,7 +165,7 @@ def _not_nifti(received: str, path: Path) -> DataError:
     )
 
 
-def _read_header(stream: BinaryIO, path: Path, max_voxels: int) -> tuple[bytes, NiftiHeader]:
+def _read_header(stream: BinaryIO, path: Path, max_voxels: int) -> tuple[bytes, ImageHeader]:
     head, header = _raw_header(stream, path)
     shape, dtype = _shape(header, path), _dtype(header, path)
     count = math.prod(shape)
@@ -175,7 +175,7 @@ def _read_header(stream: BinaryIO, path: Path, max_voxels: int) -> tuple[bytes, 
     grid, notes = _grid(header, shape, path)
     offset = int(header["vox_offset"]) or len(head)
     slope, intercept = 1.0 if slope is None else float(slope), 0.0 if intercept is None else float(intercept)
-    return head, NiftiHeader(grid, dtype, offset, slope, intercept, notes)
+    return head, ImageHeader(grid, dtype, offset, slope, intercept, notes)
 
 
 def _raw_header(stream: BinaryIO, path: Path) -> tuple[bytes, Any]:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.nifti.image import NiftiImage, no_geometry, read_nifti
+from kerasbalance.data.images.image import StoredImage, no_geometry, read_image
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
 from kerasbalance.data.volume.volume import Identity, Volume
@@ -19,7 +19,7 @@ MAX_CT_RATIO = 200
 TILT_DEGREES = 0.1
 
 
-def read_nifti_ct(path: Path | str) -> Volume:
+def read_image_ct(path: Path | str) -> Volume:
     """Read a CT in NIfTI form, of any orientation, as Hounsfield units in the canonical frame.
 
     Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
@@ -32,18 +32,18 @@ def read_nifti_ct(path: Path | str) -> Volume:
         frame, so it is the same for any axis order and packing.
 
     Raises:
-        DataError: As `read_nifti`; also for values that are no Hounsfield units (`NOT_HU`) and for an
+        DataError: As `read_image`; also for values that are no Hounsfield units (`NOT_HU`) and for an
             in-plane grid that is not rectangular (`NO_GEOMETRY`).
     """
     path = Path(path)
-    image = read_nifti(path, max_ratio=MAX_CT_RATIO)
+    image = read_image(path, max_ratio=MAX_CT_RATIO)
     hu, notes = _hounsfield(image, path)
     turned, grid = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
     return Volume(hu, grid, "nifti", Identity(), {}, (*image.notes, *notes, *_check_angles(grid, path)))
 
 
-def _hounsfield(image: NiftiImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
+def _hounsfield(image: StoredImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
     slices = image.grid.shape[0]
     stack = HuStack(image.grid.shape, judge([_signed(image.plane(n)) for n in sample_numbers(slices)]))
     for number in range(slices):

@@ -6,9 +6,9 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from kerasbalance.data.images.image import read_image
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.nifti.image import read_nifti
 from kerasbalance.data.volume.volume import MAX_VOXELS
 
 ROOM = 4
@@ -16,13 +16,13 @@ ROOM = 4
 ROOM_FREE = 2**24
 
 
-def load_nifti(path: Path, request: Request) -> LabelMap:
-    """Read a NIfTI label map; raises as `kerasbalance.data.nifti.image.read_nifti`.
+def load_image(path: Path, request: Request) -> LabelMap:
+    """Read a NIfTI label map; raises as `kerasbalance.data.images.image.read_image`.
 
     A compressed mask may shrink a thousandfold, so the CT's size, not the file's, says what is too large.
     """
     limit = MAX_VOXELS if request.resample else max(ROOM * request.volume.hu.size, ROOM_FREE)
-    image = read_nifti(path, max_voxels=limit)
+    image = read_image(path, max_voxels=limit)
 
     def planes() -> Iterator[NDArray[Any]]:
         return image.slices()
