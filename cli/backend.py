@@ -11,10 +11,14 @@ from pathlib import Path
 
 import click
 
+from kerasbalance.cli.common import MACHINE, GroupedOption
+
 BACKENDS = ("tensorflow", "jax", "torch")
 
 backend_option = click.option(
     "--backend",
+    cls=GroupedOption,
+    group=MACHINE,
     type=click.Choice(BACKENDS),
     help="Default: KERAS_BACKEND, else Keras' own configuration, else the first that is installed.",
 )

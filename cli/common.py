@@ -16,9 +16,38 @@ import click
 from click.core import ParameterSource
 
 DONE, FAILED, PARTLY = 0, 1, 3
+EVERYDAY, MACHINE = "Options", "Backend and messages"
+"""The titles of the first and the last group of options, in commands whose help has groups."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 Command = Callable[..., Any]
+
+
+class GroupedOption(click.Option):
+    """An option that stands in a titled group of the help.
+
+    Args:
+        group: The title of its group.
+    """
+
+    def __init__(self, *words: Any, group: str, **attributes: Any) -> None:
+        super().__init__(*words, **attributes)
+        self.group = group
+
+
+class GroupedCommand(click.Command):
+    """A command whose help shows its everyday options first and then each group of the others."""
+
+    def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """Write the options into the help, group by group in the order in which the groups first appear."""
+        groups: dict[str, list[tuple[str, str]]] = {EVERYDAY: []}
+        for parameter in self.get_params(ctx):
+            shown = parameter.get_help_record(ctx)
+            if shown is not None and isinstance(parameter, click.Option):
+                groups.setdefault(getattr(parameter, "group", EVERYDAY), []).append(shown)
+        for title, options in groups.items():
+            with formatter.section(title):
+                formatter.write_dl(options)
 
 
 class Interrupted(KeyboardInterrupt):
@@ -56,9 +85,19 @@ def reports_errors(command: Command) -> Command:
     """Show a refusal as one line and exit 1 (2 for wrong usage); `--debug` shows the traceback instead."""
 
     @click.option(
-        "--show-paths", is_flag=True, help="Name files in messages; paths may tell who a patient is."
+        "--show-paths",
+        cls=GroupedOption,
+        group=MACHINE,
+        is_flag=True,
+        help="Name files in messages; paths may tell who a patient is.",
     )
-    @click.option("--debug", is_flag=True, help="Show the traceback of an error.")
+    @click.option(
+        "--debug",
+        cls=GroupedOption,
+        group=MACHINE,
+        is_flag=True,
+        help="Show the traceback of an error.",
+    )
     @functools.wraps(command)
     def wrapped(*args: Any, show_paths: bool, debug: bool, **options: Any) -> Any:
         from kerasbalance.data.errors import DataError

@@ -5,11 +5,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli import train_options
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import (
     CONTEXT,
     PARTLY,
+    GroupedCommand,
+    GroupedOption,
     Interrupted,
     duration,
     json_option,
@@ -19,6 +20,7 @@ from kerasbalance.cli.common import (
     store_argument,
     table,
 )
+from kerasbalance.cli.train_options import STEPS, split_list, training_options
 from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
 
 if TYPE_CHECKING:
@@ -26,21 +28,9 @@ if TYPE_CHECKING:
     from kerasbalance.experiments.studies.results import GroupResults
     from kerasbalance.experiments.studies.study import Estimate
 
-_TRAINING = (
-    click.option("--iterations", type=int, help="The number of optimizer steps of every run."),
-    train_options.BASE_FILTERS,
-    train_options.BATCH_SIZE,
-    click.option("--learning-rate", help="The learning rate for all networks, or by network: unet=0.1,fcn=0.003."),
-    train_options.MOMENTUM,
-    train_options.MINE_AT,
-    train_options.RULE,
-    train_options.FLIPS,
-    train_options.TEST_SHARE,
-    train_options.PRECISION,
-)  # fmt: skip
-
 
 @click.command(
+    cls=GroupedCommand,
     context_settings=CONTEXT,
     epilog="Example:  kerasbalance study store --out study --organs liver --arms all,0.5,random,mined --seeds 5",
 )
@@ -74,7 +64,13 @@ _TRAINING = (
     help="The number of processes that train at the same time.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what the study will take, and train nothing.")
-@train_options.add_options(_TRAINING)
+@training_options(study=True)
+@click.option(
+    "--learning-rate",
+    cls=GroupedOption,
+    group=STEPS,
+    help="The learning rate for all networks, or by network: unet=0.1,fcn=0.003.",
+)
 @json_option
 @backend_option
 @reports_errors
@@ -106,7 +102,7 @@ def study(
     from kerasbalance.experiments.studies.study import check_room, check_store, estimate
     from kerasbalance.experiments.studies.workers import threads_for
 
-    lists = (train_options.split_list(text) for text in (organs, models, arms))
+    lists = (split_list(text) for text in (organs, models, arms))
     options = _options(*lists, seeds=seeds, given=given)
     opened = SliceStore(store)
     record = open_record(
@@ -150,8 +146,6 @@ def _options(
     from kerasbalance.experiments.studies.options import StudyOptions
 
     stated = {name: value for name, value in given.items() if value is not None}
-    if "flips" in stated:
-        stated["flips"] = train_options.split_list(stated["flips"])
     rates = _rates(stated.pop("learning_rate", ""), models)
     return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
 
@@ -161,10 +155,7 @@ def _rates(text: str, models: tuple[str, ...]) -> dict[str, float]:
     try:
         if "=" not in text:
             return {model: float(text) for model in models} if text else {}
-        return {
-            model: float(rate)
-            for model, _, rate in (part.rpartition("=") for part in train_options.split_list(text))
-        }
+        return {model: float(rate) for model, _, rate in (part.rpartition("=") for part in split_list(text))}
     except ValueError:
         raise click.UsageError(
             f"--learning-rate {text}: expected a number, or one for each network such as unet=0.1,fcn=0.01"

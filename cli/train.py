@@ -2,16 +2,22 @@
 
 import importlib.util
 import time
-from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 import click
 
-from kerasbalance.cli import train_options
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, progress, reports_errors, stated_options, table
-from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.cli.common import (
+    CONTEXT,
+    GroupedCommand,
+    GroupedOption,
+    progress,
+    reports_errors,
+    stated_options,
+    table,
+)
+from kerasbalance.cli.train_options import CASES, NO_STRATEGY, STEPS, training_options
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -20,63 +26,37 @@ if TYPE_CHECKING:
     from kerasbalance.mining.result import MiningResult
 
 
-def _meanings(entries: Mapping[str, Any], but: str = "") -> str:
-    """Return the words of a table, for help."""
-    return " ".join(f"{name}: {entry.help}" for name, entry in entries.items() if name != but)
-
-
-_NO_STRATEGY = "none"
 _WITH_RESUME = {"out", "resume", "model", "backend", "show_paths", "debug", "tensorboard"}
 """Options by parameter that --resume takes."""
-_OPTIONS = (
-    click.option("--organ", "organs", multiple=True, help="An organ to segment. It may be repeated. A new run needs "
-                 "at least one."),
-    click.option("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
-                 help="The set of options to begin with. `paper` is Zhang et al. 2019 to the letter: a million "
-                 "iterations of a full-width network."),
-    click.option("--model", help="The network: unet, fcn, or package.module:function. A run with a network of your own "
-                 "needs this again with --resume, eval, predict, mine and report, which import it."),
-    train_options.BASE_FILTERS,
-    click.option("--iterations", type=int, help="The number of optimizer steps."),
-    train_options.BATCH_SIZE,
-    click.option("--learning-rate", type=float, help="The learning rate at the beginning; it decays polynomially to 0. "
-                 "The default is 0.1 for unet, 0.003 for fcn and 0.01 for a network of your own."),
-    train_options.MOMENTUM,
-    click.option("--no-mining", is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
-    click.option("--strategy", type=click.Choice([name for name in STRATEGIES if name != _NO_STRATEGY]),
-                 help=f"What happens once slices are scored. {_meanings(STRATEGIES, but=_NO_STRATEGY)} The default is "
-                 "mined."),
-    click.option("--loss", type=click.Choice(list(LOSSES)),
-                 help=f"What the training minimises. {_meanings(LOSSES)} The default is dice."),
-    train_options.MINE_AT,
-    train_options.RULE,
-    train_options.FLIPS,
-    click.option("--ratio", type=float, help="The selection ratio: the share of the training cases that is part B."),
-    train_options.TEST_SHARE,
-    click.option("--validation-share", type=float, help="The share of the cases that is evaluated after each epoch. "
-                 "They are not trained on."),
-    click.option("--seed", type=int, help="The seed of the split, the weights and the order of the slices."),
-    train_options.PRECISION,
-)  # fmt: skip
 
 
-@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance train store --out run --organ liver")
+@click.command(
+    cls=GroupedCommand,
+    context_settings=CONTEXT,
+    epilog="Example:  kerasbalance train store --out run --organ liver",
+)
 @click.argument("store", required=False, type=click.Path(path_type=Path))
 @click.option(
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, exactly.")
+@training_options()
 @click.option(
     "--exclude",
+    cls=GroupedOption,
+    group=CASES,
     type=click.Path(dir_okay=False, path_type=Path),
     help="A CSV with the columns case and slice: slices not to train on, as mine suggests them.",
 )
 @click.option(
-    "--tensorboard", is_flag=True, help="Also write TensorBoard logs. This needs the package tensorboard."
+    "--tensorboard",
+    cls=GroupedOption,
+    group=STEPS,
+    is_flag=True,
+    help="Also write TensorBoard logs. This needs the package tensorboard.",
 )
 @backend_option
 @reports_errors
-@train_options.add_options(_OPTIONS)
 def train(
     store: Path | None,
     out: Path,
@@ -145,19 +125,14 @@ def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
     if given.pop("no_mining"):
         if given["strategy"] is not None:
             raise click.UsageError("--no-mining and --strategy contradict each other: leave one out")
-        given["strategy"] = _NO_STRATEGY
+        given["strategy"] = NO_STRATEGY
     elif given["strategy"] and not STRATEGIES[given["strategy"]].needs_part_a and given["ratio"] is None:
         given["ratio"] = 1.0
-    stated = {name: value for name, value in _plain(given).items() if value is not None}
-    if not stated.get("organs"):
+    given["organs"] = given["organs"] or None
+    stated = {name: value for name, value in given.items() if value is not None}
+    if "organs" not in stated:
         raise click.UsageError("a new run needs --organ")
     return TrainOptions(**{**preset.options, **stated})
-
-
-def _plain(given: dict[str, Any]) -> dict[str, Any]:
-    flips = given["flips"]
-    split = None if flips is None else train_options.split_list(flips)
-    return {**given, "flips": split, "organs": tuple(given["organs"]) or None}
 
 
 def _create(store: Path | None, out: Path, options: "TrainOptions", exclude: Path | None) -> "Run":

@@ -1,40 +1,105 @@
-"""Options of training that `train` and `study` share."""
+"""The options of training: a table in which one entry is one option, with its group and whether `study` has it too."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import click
 
-from kerasbalance.cli.common import Command
-from kerasbalance.experiments.runs.strategies import RULE_FORMS
+from kerasbalance.cli.common import EVERYDAY, Command, GroupedOption
+from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.experiments.runs.strategies import RULE_FORMS, STRATEGIES
 
-BASE_FILTERS = click.option(
-    "--base-filters", type=int, help="The number of filters of the first level, for unet and fcn."
-)
-BATCH_SIZE = click.option("--batch-size", type=int, help="The number of slices in a step.")
-MOMENTUM = click.option("--momentum", type=float, help="The momentum of SGD.")
-MINE_AT = click.option(
-    "--mine-at", type=float, help="The share of the iterations after which slices are scored."
-)
-RULE = click.option("--rule", help=f"The rule that decides which slices are hard: {RULE_FORMS}.")
-FLIPS = click.option(
-    "--flips",
-    help="The forms in which slices are trained on, separated by commas: none, horizontal, vertical, both.",
-)
-TEST_SHARE = click.option(
-    "--test-share", type=float, help="The share of the cases that is kept for evaluation."
-)
-PRECISION = click.option(
-    "--precision", help="The precision of the training: float32, mixed_bfloat16 or mixed_float16."
-)
+NO_STRATEGY = "none"
+CASES, NETWORK, STEPS, MINING = "Cases and slices", "Network", "Training", "Mining"
+"""The groups of the options that are not needed every day."""
 
 
-def add_options(options: Sequence[Any]) -> Callable[[Command], Command]:
-    """Return a decorator that adds options to a command, in their order."""
+@dataclass(frozen=True)
+class Entry:
+    """One option of `train`.
+
+    Args:
+        decorator: What adds it to a command.
+        study: Whether `study` has it too.
+    """
+
+    decorator: Callable[[Command], Command]
+    study: bool
+
+
+def _entry(*words: str, group: str = EVERYDAY, study: bool = False, **attributes: Any) -> Entry:
+    return Entry(click.option(*words, cls=GroupedOption, group=group, **attributes), study)
+
+
+def _meanings(entries: Mapping[str, Any], but: str = "") -> str:
+    """Return the words of a table, for help."""
+    return " ".join(f"{name}: {entry.help}" for name, entry in entries.items() if name != but)
+
+
+class CommaList(click.ParamType[tuple[str, ...]]):
+    """Words separated by commas."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Return the words."""
+        return split_list(value) if isinstance(value, str) else value
+
+
+TABLE = (
+    _entry("--organ", "organs", multiple=True, help="An organ to segment. It may be repeated. A new run needs at "
+           "least one."),
+    _entry("--model", help="The network: unet, fcn, or package.module:function. A run with a network of your own needs "
+           "this again with --resume, eval, predict, mine and report, which import it."),
+    _entry("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
+           help="The set of options to begin with. `paper` is Zhang et al. 2019 to the letter: a million iterations of "
+           "a full-width network."),
+    _entry("--iterations", study=True, type=int, help="The number of optimizer steps."),
+    _entry("--seed", type=int, help="The seed of the split, the weights and the order of the slices."),
+
+    _entry("--ratio", group=CASES, type=float, help="The selection ratio: the share of the training cases that is "
+           "part B."),
+    _entry("--test-share", group=CASES, study=True, type=float, help="The share of the cases that is kept for "
+           "evaluation."),
+    _entry("--validation-share", group=CASES, type=float, help="The share of the cases that is evaluated after each "
+           "epoch. They are not trained on."),
+    _entry("--flips", group=CASES, study=True, type=CommaList(), help="The forms in which slices are trained on, "
+           "separated by commas: none, horizontal, vertical, both."),
+
+    _entry("--base-filters", group=NETWORK, study=True, type=int, help="The number of filters of the first level, for "
+           "unet and fcn."),
+    _entry("--precision", group=NETWORK, study=True, help="The precision of the training: float32, mixed_bfloat16 or "
+           "mixed_float16."),
+
+    _entry("--batch-size", group=STEPS, study=True, type=int, help="The number of slices in a step."),
+    _entry("--learning-rate", group=STEPS, type=float, help="The learning rate at the beginning; it decays "
+           "polynomially to 0. The default is 0.1 for unet, 0.003 for fcn and 0.01 for a network of your own."),
+    _entry("--momentum", group=STEPS, study=True, type=float, help="The momentum of SGD."),
+    _entry("--loss", group=STEPS, type=click.Choice(list(LOSSES)), help="What the training minimises. "
+           f"{_meanings(LOSSES)} The default is dice."),
+
+    _entry("--no-mining", group=MINING, is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
+    _entry("--strategy", group=MINING, type=click.Choice([name for name in STRATEGIES if name != NO_STRATEGY]),
+           help=f"What happens once slices are scored. {_meanings(STRATEGIES, but=NO_STRATEGY)} The default is mined."),
+    _entry("--mine-at", group=MINING, study=True, type=float, help="The share of the iterations after which slices are "
+           "scored."),
+    _entry("--rule", group=MINING, study=True, help=f"The rule that decides which slices are hard: {RULE_FORMS}."),
+)  # fmt: skip
+"""Each option without a word of its own in a command bears the name of a field of `TrainOptions`."""
+
+
+def training_options(*, study: bool = False) -> Callable[[Command], Command]:
+    """Return a decorator that adds the options of the table to a command, in their order.
+
+    Args:
+        study: Whether to add only those that `study` has.
+    """
 
     def add(command: Command) -> Command:
-        for option in reversed(options):
-            command = option(command)
+        for entry in reversed(TABLE):
+            if entry.study or not study:
+                command = entry.decorator(command)
         return command
 
     return add

@@ -1,10 +1,14 @@
 """Strategies and losses stand in one table each; help, arms, report and refusals read from it."""
 
+import dataclasses
+import re
+
 import click
 import pytest
 from click.testing import CliRunner
 
 from kerasbalance.cli.main import main
+from kerasbalance.cli.train_options import TABLE
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import TrainOptions
@@ -60,3 +64,45 @@ def test_a_strategy_that_needs_candidates_is_refused_without_part_a():
                 TrainOptions(organs=("liver",), strategy=strategy.name, ratio=1.0)
         else:
             assert TrainOptions(organs=("liver",), strategy=strategy.name, ratio=1.0).mining
+
+
+def test_help_of_train_shows_everyday_options_first_and_the_rest_by_group():
+    text = CliRunner().invoke(main, ["train", "--help"]).output
+    titles = re.findall(r"^(\S.*):$", text, re.MULTILINE)
+    assert titles == ["Options", "Cases and slices", "Network", "Training", "Mining", "Backend and messages"]
+    everyday = text[text.index("\nOptions:") : text.index("\nCases and slices:")]
+    assert re.findall(r"^  (--[a-z-]+|-h)", everyday, re.MULTILINE) == [
+        "--out", "--resume", "--organ", "--model", "--preset", "--iterations", "--seed", "-h",
+    ]  # fmt: skip
+
+
+def test_every_option_of_the_table_is_shown_by_train_and_the_shared_ones_by_study():
+    def names(command):
+        return {name for parameter in main.commands[command].params for name in parameter.opts}
+
+    for entry in TABLE:
+        option = entry.decorator(lambda: None).__click_params__[0].opts[0]
+        assert option in names("train")
+        if entry.study:
+            assert option in names("study")
+    assert {"--iterations", "--rule"} <= names("study")
+    assert "--organ" not in names("study")
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), [
+    ("organs", (), "at least one organ"), ("organs", ("liver", "liver"), "each once"), ("model", "vnet", "unet, fcn"),
+    ("base_filters", 0, "1 or more"), ("iterations", 1, "2 or more"), ("batch_size", 0, "1 or more"),
+    ("learning_rate", float("nan"), "above 0"), ("momentum", 1.0, "below 1"), ("mine_at", 1.0, "between 0 and 1"),
+    ("flips", ("both",), "none and others"), ("ratio", 0.0, "above 0"), ("test_share", 1.0, "between 0 and 1"),
+    ("validation_share", 0.75, "beside the test's"), ("precision", "float8", "mixed_bfloat16"),
+])  # fmt: skip
+def test_a_value_out_of_range_is_refused_with_the_range_and_its_option(name, value, expected):
+    with pytest.raises(DataError, match=expected) as refusal:
+        TrainOptions(**{"organs": ("liver",), name: value})
+    assert f"correct --{ {'organs': 'organ'}.get(name, name).replace('_', '-') }" in str(refusal.value)
+
+
+def test_every_field_with_a_range_says_it_in_words():
+    ranged = [field for field in dataclasses.fields(TrainOptions) if field.metadata]
+    assert len(ranged) > 10
+    assert all(field.metadata["expected"] for field in ranged)

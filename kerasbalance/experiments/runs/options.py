@@ -2,6 +2,7 @@
 
 import dataclasses
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -21,6 +22,18 @@ _OPTION_OF = {"organs": "organ"}
 EPOCHS = 100
 """A run is divided into about so many epochs: points of the curve, chances for a checkpoint."""
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
+
+
+def _checked(default: Any, sound: Callable[[Any], bool], expected: str) -> Any:
+    """Declare a field of `TrainOptions` with what is asked of its value.
+
+    Args:
+        default: Its default; an ellipsis for a field that must be given.
+        sound: Whether a value is in range.
+        expected: The range in words.
+    """
+    metadata = {"sound": sound, "expected": expected}
+    return field(metadata=metadata) if default is ... else field(default=default, metadata=metadata)
 
 
 @dataclass(frozen=True)
@@ -55,62 +68,51 @@ class TrainOptions:
         DataError: a value is out of range or contradicts another (code `USAGE`).
     """
 
-    organs: tuple[str, ...]
-    model: str = "unet"
-    base_filters: int = 16
+    # fmt: off
+    organs: tuple[str, ...] = _checked(..., lambda v: len(set(v)) == len(v) > 0, "at least one organ, each once")
+    model: str = _checked("unet", lambda v: v in MODELS or ":" in v, f"{', '.join(MODELS)} or package.module:function")
+    base_filters: int = _checked(16, lambda v: v >= 1, "1 or more")
     window_hu: tuple[float, float] = (-150.0, 250.0)
-    iterations: int = 4_000
-    batch_size: int = 16
-    learning_rate: float = field(default=None)  # type: ignore[assignment]  # a number from __post_init__ on
-    momentum: float = 0.9
+    iterations: int = _checked(4_000, lambda v: v >= 2, "2 or more")
+    batch_size: int = _checked(16, lambda v: v >= 1, "1 or more")
+    learning_rate: float = _checked(None, lambda v: v > 0, "above 0")  # a number from __post_init__ on
+    momentum: float = _checked(0.9, lambda v: 0 <= v < 1, "from 0 to below 1")
     power: float = 0.9
-    strategy: str = "mined"
-    loss: str = "dice"
-    mine_at: float = 0.5
+    strategy: str = _checked("mined", lambda v: v in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
+    loss: str = _checked("dice", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}")
+    mine_at: float = _checked(0.5, lambda v: 0 < v < 1, "between 0 and 1")
     rule: str = "lowest:0.15"
-    flips: tuple[str, ...] = ("none",)
-    ratio: float = 0.5
-    test_share: float = 0.25
-    validation_share: float = 0.0
+    flips: tuple[str, ...] = _checked(("none",), lambda v: "none" in v and set(v) <= set(FLIPS),
+                                      f"none and others of {FLIPS}")
+    ratio: float = _checked(0.5, lambda v: 0 < v <= 1, "above 0 and at most 1")
+    test_share: float = _checked(0.25, lambda v: 0 < v < 1, "between 0 and 1")
+    validation_share: float = _checked(0.0, lambda v: 0 <= v < 1, "0 or a share beside the test's")
     seed: int = 0
-    precision: str = "float32"
+    precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+    # fmt: on
 
     def __post_init__(self) -> None:
         if self.learning_rate is None:
             object.__setattr__(self, "learning_rate", RATES.get(self.model, OWN_RATE))
-        checks = {
-            "organs": (len(set(self.organs)) == len(self.organs) > 0, "at least one organ, each once"),
-            "model": (
-                self.model in MODELS or ":" in self.model,
-                f"{', '.join(MODELS)} or package.module:function",
-            ),
-            "base_filters": (self.base_filters >= 1, "1 or more"),
-            "iterations": (self.iterations >= 2, "2 or more"),
-            "batch_size": (self.batch_size >= 1, "1 or more"),
-            "learning_rate": (self.learning_rate > 0, "above 0"),
-            "momentum": (0 <= self.momentum < 1, "from 0 to below 1"),
-            "strategy": (self.strategy in STRATEGIES, f"one of {', '.join(STRATEGIES)}"),
-            "loss": (self.loss in LOSSES, f"one of {', '.join(LOSSES)}"),
-            "mine_at": (0 < self.mine_at < 1, "between 0 and 1"),
-            "flips": (set(self.flips) <= set(FLIPS) and "none" in self.flips, f"none and others of {FLIPS}"),
-            "ratio": (0 < self.ratio <= 1, "above 0 and at most 1"),
-            "test_share": (0 < self.test_share < 1, "between 0 and 1"),
-            "validation_share": (
-                0 <= self.validation_share < 1 - self.test_share,
-                "0 or a share beside the test's",
-            ),
-            "precision": (self.precision in PRECISIONS, f"one of {', '.join(PRECISIONS)}"),
-        }
-        for name, (sound, expected) in checks.items():
-            if not sound:
-                option = _OPTION_OF.get(name, name.replace("_", "-"))
-                raise usage(f"{name} {getattr(self, name)!r}", expected, f"correct --{option}")
+        for each in dataclasses.fields(self):
+            value = getattr(self, each.name)
+            if each.metadata and not each.metadata["sound"](value):
+                raise self._refused(each.name, each.metadata["expected"])
         parse_rule(self.rule)
+        self._check_together()
+
+    def _refused(self, name: str, expected: str) -> DataError:
+        option = _OPTION_OF.get(name, name.replace("_", "-"))
+        return usage(f"{name} {getattr(self, name)!r}", expected, f"correct --{option}")
+
+    def _check_together(self) -> None:
+        """Refuse values that are in range but contradict each other."""
+        if self.validation_share >= 1 - self.test_share:
+            raise self._refused("validation_share", "0 or a share beside the test's")
         if STRATEGIES[self.strategy].needs_part_a and self.ratio == 1:
             raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
                         "a ratio below 1, no mining, or mining in all the data",
                         "pass --ratio 0.5, --no-mining or --strategy mined-all")  # fmt: skip
-
         if self.strategy == "weighted" and self.flips != ("none",):
             raise usage("the strategy weighted with flips", "slices as they are, drawn by their scores",
                         "leave out --flips, or choose another strategy")  # fmt: skip
