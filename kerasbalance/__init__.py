@@ -48,6 +48,7 @@ if TYPE_CHECKING:
     from kerasbalance.losses.schedules import PolyDecay as PolyDecay
     from kerasbalance.mining.callback import ScheduledMining as ScheduledMining
     from kerasbalance.mining.counts import SliceScores as SliceScores
+    from kerasbalance.mining.counts import ThresholdScores as ThresholdScores
     from kerasbalance.mining.counts import dice_from_counts as dice_from_counts
     from kerasbalance.mining.proportional import ProportionalSampler as ProportionalSampler
     from kerasbalance.mining.result import MiningResult as MiningResult
@@ -60,6 +61,7 @@ if TYPE_CHECKING:
     from kerasbalance.mining.sampler import HardSliceSampler as HardSliceSampler
     from kerasbalance.mining.sampler import Sampler as Sampler
     from kerasbalance.mining.sampler import mine_on_top as mine_on_top
+    from kerasbalance.mining.scoring import score_at_thresholds as score_at_thresholds
     from kerasbalance.mining.scoring import score_slices as score_slices
     from kerasbalance.training.loop import fit as fit
 
@@ -96,12 +98,12 @@ _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance.losses.metrics": ("DiceScore",),
     "kerasbalance.losses.schedules": ("PolyDecay",),
     "kerasbalance.mining.callback": ("ScheduledMining",),
-    "kerasbalance.mining.counts": ("SliceScores", "dice_from_counts"),
+    "kerasbalance.mining.counts": ("SliceScores", "ThresholdScores", "dice_from_counts"),
     "kerasbalance.mining.proportional": ("ProportionalSampler",),
     "kerasbalance.mining.result": ("MiningResult",),
     "kerasbalance.mining.rules": ("Rule", "at_random", "below", "below_worst_case", "everything", "lowest"),
     "kerasbalance.mining.sampler": ("HardSliceSampler", "Sampler", "mine_on_top"),
-    "kerasbalance.mining.scoring": ("score_slices",),
+    "kerasbalance.mining.scoring": ("score_at_thresholds", "score_slices"),
     "kerasbalance.training.loop": ("fit",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}

@@ -44,6 +44,47 @@ def test_counts_of_several_organs_equal_numpys(dtype, shape):
     assert scores.dice.shape == (9, 3)
 
 
+def test_counts_at_several_thresholds_equal_numpys_and_come_from_one_pass():
+    x, y = arrays(11)
+    read, source = [], kb.ArraySource(x, y)
+    plain = source.read
+    source.read = lambda refs, flips: read.append(len(refs)) or plain(refs, flips)
+    model, thresholds = segmenter(), (0.2, 0.45, 0.5, 0.9)
+    scores = kb.score_at_thresholds(model, source, np.arange(11), 4, thresholds=thresholds)
+    probability = np.asarray(model.predict_on_batch(x))[..., 0]
+    expected = [oracle((probability > t).astype(int), y[..., 0], [1]) for t in np.float32(thresholds)]
+    assert np.array_equal(scores.counts, expected)
+    assert len({int(counts.sum()) for counts in expected}) > 1
+    assert sum(read) == 11
+    assert np.array_equal(scores.at(0.5).counts, kb.score_slices(model, source, np.arange(11), 4).counts)
+
+
+def test_a_threshold_weighs_the_most_probable_organ_against_the_background():
+    x, _ = arrays(9)
+    y = np.random.default_rng(0).integers(0, 4, (9, 8, 8)).astype("uint8")
+    model, thresholds = segmenter(classes=4), (0.2, 0.5, 0.55)
+    scores = kb.score_at_thresholds(model, kb.ArraySource(x, y), np.arange(9), 4, thresholds=thresholds)
+    p = np.asarray(model.predict_on_batch(x)).astype("float64")
+    organ = p[..., 1:].argmax(-1) + 1
+    share = np.take_along_axis(p, organ[..., None], -1)[..., 0]
+    share = share / (share + p[..., 0])
+    expected = [oracle(np.where(share > t, organ, 0), y, [1, 2, 3]) for t in thresholds]
+    assert np.array_equal(scores.counts, expected)
+    assert np.array_equal(expected[1], oracle(p.argmax(-1), y, [1, 2, 3]))
+
+
+@pytest.mark.parametrize("threshold", [0.0, 1.0, -3.0])
+def test_a_threshold_that_is_no_share_is_refused_for_several_classes(threshold):
+    source = kb.ArraySource(*arrays(4))
+    with pytest.raises(ValueError, match=r"threshold=.* for 3 classes; expected a share between 0 and 1"):
+        kb.score_slices(segmenter(classes=3), source, np.arange(4), 4, threshold=threshold)
+
+
+def test_no_threshold_at_all_is_refused():
+    with pytest.raises(ValueError, match=r"received no threshold; expected at least one"):
+        kb.score_at_thresholds(segmenter(), kb.ArraySource(*arrays(4)), np.arange(4), thresholds=())
+
+
 def test_dice_of_counts_keeps_to_the_policy_of_empty_slices():
     counts = np.array([[0, 0, 0], [0, 3, 0], [0, 0, 3], [3, 3, 3], [1, 2, 4]])
     assert dice_from_counts(counts).tolist() == [1.0, 0.0, 0.0, 1.0, 1 / 3]
@@ -65,7 +106,7 @@ def test_few_bytes_a_slice_come_to_the_host():
     model = segmenter(classes=3)
     x, y = arrays(4)
     batch = (x, y[..., 0])
-    table = scoring._scorer_of(model, 0.5).predict_on_batch(batch)
+    table = scoring._scorer_of(model, (0.5,)).predict_on_batch(batch)
     assert table.dtype == np.int32
     assert table.nbytes / 4 <= 32
 

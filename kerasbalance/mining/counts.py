@@ -50,7 +50,46 @@ class SliceScores:
 
     def case_dice(self, cases: NDArray[Any]) -> tuple[NDArray[Any], Dice]:
         """Return the distinct `cases` and the Dice `(cases, organs)` of the counts summed over each case."""
-        names, number = np.unique(cases, return_inverse=True)
-        summed = np.zeros((len(names), *self.counts.shape[1:]), np.int64)
-        np.add.at(summed, number, self.counts)
+        names, summed = sums_by_case(self.counts, cases)
         return names, dice_from_counts(summed)
+
+
+@dataclass(frozen=True, eq=False)
+class ThresholdScores:
+    """The scores of some slices at several thresholds.
+
+    Args:
+        refs: Int64 `(slices,)`, rows of the source.
+        thresholds: The thresholds, in the caller's order.
+        counts: Int64 `(thresholds, slices, organs, 3)`: pixels in both, predicted, in the reference.
+    """
+
+    refs: NDArray[np.int64]
+    thresholds: tuple[float, ...]
+    counts: Counts
+
+    @property
+    def dice(self) -> Dice:
+        """Float64 `(thresholds, slices, organs)`; see `dice_from_counts` for empty slices."""
+        return dice_from_counts(self.counts)
+
+    def at(self, threshold: float) -> SliceScores:
+        """Return the scores at one of the thresholds.
+
+        Raises:
+            ValueError: If it is none of them.
+        """
+        return SliceScores(self.refs, self.counts[self.thresholds.index(threshold)])
+
+
+def sums_by_case(counts: Counts, cases: NDArray[Any]) -> tuple[NDArray[Any], Counts]:
+    """Return the distinct cases, and the counts `(cases, ...)` summed over the slices of each.
+
+    Args:
+        counts: `(slices, ...)`.
+        cases: `(slices,)`, the case of each slice.
+    """
+    names, number = np.unique(cases, return_inverse=True)
+    summed = np.zeros((len(names), *counts.shape[1:]), np.int64)
+    np.add.at(summed, number, counts)
+    return names, summed

@@ -1,6 +1,6 @@
 """Per-slice Dice of a model, counted in the compiled graph: a few bytes a slice come to the host."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -16,7 +16,8 @@ from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.index import Refs, as_refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
-from kerasbalance.mining.counts import SliceScores
+from kerasbalance.mining.counts import SliceScores, ThresholdScores
+from kerasbalance.mining.decision import THRESHOLDS, organ_mask
 
 Progress = Callable[[int, int], None]
 
@@ -39,12 +40,13 @@ def score_slices(
     Args:
         model: A model with one output `(batch, height, width, classes)`. One class: probabilities of the
             organ, compared with `threshold`. Several: class 0 is the background and the largest output wins
-            (the lower class in a tie).
+            (the lower class in a tie), at the default threshold.
         source: Where images and masks are read from; the next batch is read while one is scored.
         refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
         batch_size: Slices a step; the last batch is padded, so that one shape is compiled. Does not change
             the counts.
-        threshold: A pixel is predicted where the output is larger; give 0 for logits.
+        threshold: A pixel is predicted where the output is larger; give 0 for logits of one class. See
+            `score_at_thresholds` for several classes.
         progress: Called with (slices scored, slices in all) after each batch; what it raises ends the
             scoring.
 
@@ -63,6 +65,48 @@ def score_slices(
         array([[1.],
                [1.]])
     """
+    found = score_at_thresholds(model, source, refs, batch_size, thresholds=(threshold,), progress=progress)
+    return found.at(threshold)
+
+
+def score_at_thresholds(
+    model: Any,
+    source: Source,
+    refs: ArrayLike,
+    batch_size: int = 16,
+    *,
+    thresholds: Sequence[float] = THRESHOLDS,
+    progress: Progress | None = None,
+) -> ThresholdScores:
+    """Score slices at several thresholds in one pass; see `score_slices`, which does so at one.
+
+    The counts are taken in the compiled graph, so that several thresholds cost little more than one.
+
+    Args:
+        model: As for `score_slices`.
+        source: As for `score_slices`.
+        refs: As for `score_slices`.
+        batch_size: As for `score_slices`.
+        thresholds: One or more. One class: a pixel is predicted where the output is larger. Several: where the
+            organ is the most probable one and its share of the probability of organ and background together is
+            larger, so that the organs' thresholds do not influence each other; at 0.5 the largest output wins.
+        progress: As for `score_slices`.
+
+    Returns:
+        `ThresholdScores` with `.counts` int64 and `.dice` float64 `(thresholds, slices, organs)`.
+
+    Raises:
+        NonFiniteError: As `score_slices`.
+        ValueError: As `score_slices`; if there is no threshold, or one of several classes is not between 0 and 1.
+
+    Example:
+        >>> import keras, numpy as np, kerasbalance as kb
+        >>> x = np.full((1, 8, 8, 1), 0.4, "float32")
+        >>> model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Identity()])
+        >>> source = kb.ArraySource(x, np.ones((1, 8, 8), np.uint8))
+        >>> kb.score_at_thresholds(model, source, [0], thresholds=(0.3, 0.5)).dice.ravel()
+        array([1., 0.])
+    """
     rows = as_refs(refs, "refs")
     if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):
         raise ValueError(
@@ -72,54 +116,54 @@ def score_slices(
                 "check the refs against the source",
             )
         )
-    model = synchronised(model)
-    scorer = _scorer_of(model, threshold)
-    counts = []
+    if not len(thresholds):
+        raise ValueError(explain("no threshold", "at least one", "pass thresholds=(0.5,)"))
+    model, values = synchronised(model), tuple(thresholds)
+    scorer = _scorer_of(model, values)
+    counts = [np.zeros((0, len(values), _organs(model), 3), np.int64)]
     with random_state.preserved(), spared_layout_copies():
-        for part, (x, y) in _batches(source, rows, batch_size):
-            counts.append(_count(scorer, part, _padded(x, batch_size), _padded(y, batch_size)))
+        for done, (part, (x, y)) in enumerate(_batches(source, rows, batch_size), 1):
+            table = _count(scorer, part, _padded(x, batch_size), _padded(y, batch_size))
+            counts.append(table.reshape(len(part), len(values), -1, 3))
             if progress is not None:
-                progress(min(len(counts) * batch_size, len(rows)), len(rows))
-    return SliceScores(rows, np.concatenate(counts) if counts else np.zeros((0, _organs(model), 3), np.int64))
+                progress(min(done * batch_size, len(rows)), len(rows))
+    found = np.concatenate(counts[min(len(rows), 1) :])  # the empty one may not know the organs
+    return ThresholdScores(rows, values, np.ascontiguousarray(found.swapaxes(0, 1)))
 
 
 class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped
-    """Masks and outputs to int32 `(batch, 1 + 3 * organs)`: whether all is finite, then the counts.
+    """Masks and outputs to int32 `(batch, 1 + thresholds * organs * 3)`: whether all is finite, then the counts.
 
     Equality masks and integer sums: `bincount` does not compile on two backends, and one-hot arrays cost
     two to three times as much.
     """
 
-    def __init__(self, threshold: float, **options: Any) -> None:
+    def __init__(self, thresholds: tuple[float, ...], **options: Any) -> None:
         super().__init__(dtype="float32", autocast=False, **options)
-        self.threshold = threshold
+        self.thresholds = thresholds
 
     def call(self, y_true: Any, y_pred: Any) -> Any:
         """Count; `y_true` `(batch, height, width)`, integers, `y_pred` `(batch, height, width, classes)`."""
-        classes = y_pred.shape[-1]
-        if classes == 1:
-            pairs = [(y_pred[..., 0] > self.threshold, y_true > 0)]
-        else:
-            labels = ops.argmax(y_pred, axis=-1)
-            pairs = [(labels == organ, y_true == organ) for organ in range(1, classes)]
-        total = ops.sum(ops.cast(y_pred, "float32"), axis=(1, 2, 3))  # NaN and infinity survive a sum
+        y_pred, classes = ops.cast(y_pred, "float32"), y_pred.shape[-1]
+        winner = ops.argmax(y_pred[..., 1:], axis=-1) + 1 if classes > 1 else None
+        references = [y_true > 0] if classes == 1 else [y_true == organ for organ in range(1, classes)]
+        sizes = [_pixels(reference) for reference in references]
+        total = ops.sum(y_pred, axis=(1, 2, 3))  # NaN and infinity survive a sum
         columns = [ops.cast(ops.isfinite(total), "int32")]
-        for predicted, reference in pairs:
-            columns += [
-                _pixels(ops.logical_and(predicted, reference)),
-                _pixels(predicted),
-                _pixels(reference),
-            ]
+        for threshold in self.thresholds:
+            for organ, (reference, size) in enumerate(zip(references, sizes, strict=True), 1):
+                predicted = organ_mask(y_pred, organ, threshold, winner)
+                columns += [_pixels(ops.logical_and(predicted, reference)), _pixels(predicted), size]
         return ops.stack(columns, axis=-1)
 
 
 class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
     """A model and the counting behind it, compiled as one; shares the model's variables."""
 
-    def __init__(self, model: Any, threshold: float) -> None:
+    def __init__(self, model: Any, thresholds: tuple[float, ...]) -> None:
         super().__init__(name="slice_scorer", dtype="float32", autocast=False)
         self.model = model
-        self.counts = SliceCounts(threshold)
+        self.counts = SliceCounts(thresholds)
 
     def build(self, input_shape: Any) -> None:
         self.built = True
@@ -140,20 +184,18 @@ class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
 
 
 class _Kept:
-    """Holds a model's scorer; no Keras object, so that Keras neither tracks nor saves what is in it."""
+    """Holds a model's scorers; no Keras object, so that Keras neither tracks nor saves what is in it."""
 
-    def __init__(self, scorer: _Scorer, threshold: float) -> None:
-        self.scorer = scorer
-        self.threshold = threshold
+    def __init__(self) -> None:
+        self.scorers: dict[tuple[float, ...], _Scorer] = {}
 
 
-def _scorer_of(model: Any, threshold: float) -> _Scorer:
+def _scorer_of(model: Any, thresholds: tuple[float, ...]) -> _Scorer:
     """Return the model's scorer; a second one would be compiled again, at the price of many batches."""
-    kept: _Kept | None = model.__dict__.get("_kerasbalance_scorer")
-    if kept is None or kept.threshold != threshold:
-        kept = _Kept(_Scorer(model, threshold), threshold)
-        model.__dict__["_kerasbalance_scorer"] = kept
-    return kept.scorer
+    kept: _Kept = model.__dict__.setdefault("_kerasbalance_scorers", _Kept())
+    if thresholds not in kept.scorers:
+        kept.scorers[thresholds] = _Scorer(model, thresholds)
+    return kept.scorers[thresholds]
 
 
 def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
@@ -168,7 +210,7 @@ def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDA
             ),
             refs=bad,
         )
-    return table[:, 1:].reshape(len(refs), -1, 3)
+    return table[:, 1:]
 
 
 def _labels(y: NDArray[Any]) -> NDArray[Any]:
