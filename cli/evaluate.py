@@ -1,7 +1,6 @@
 """`kerasbalance eval`: a run on its test cases, or predicted masks against reference masks."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,8 +24,8 @@ if TYPE_CHECKING:
     from kerasbalance.experiments.mask_comparison import CompareOptions, Comparison
 
 _PATH = click.Path(path_type=Path)
-_HEADERS = ("organ", "Dice", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %", "reference ml", "prediction ml",
-            "FP slices", "missed slices")  # fmt: skip
+_HEADERS = ("organ", "Dice", "sensitivity", "precision", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %",
+            "reference ml", "prediction ml", "FP slices", "missed slices")  # fmt: skip
 
 
 @click.command(
@@ -106,9 +105,11 @@ def evaluate(
     A run's tables go to its folder `eval`. Two masks need no model, for instance
     `--prediction seg.dcm --reference liver.nii.gz --ct ct/ --label liver`.
 
-    Dice counts the voxels of the whole case. HD95 is the larger of the two directed 95th percentiles of the
+    Dice counts the voxels of the whole case. Sensitivity is the share of the reference that was found, precision
+    the share of the prediction that is right. HD95 is the larger of the two directed 95th percentiles of the
     distance between the surfaces; NSD the share of both surfaces within the tolerance of the other; ASSD their
     mean distance and RAVD the difference of the volumes against the reference's, both as in the CHAOS challenge.
+    The tables and --json also hold the IoU, the largest distance of the surfaces (MSSD), and the volume similarity.
     An organ in neither mask has no metrics; one in only one of them is infinitely far.
     """
     if run is not None:
@@ -131,6 +132,7 @@ def _refuse_mask_options() -> None:
 def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, Any]) -> None:
     from kerasbalance.data.export.files import check_target, write_target
     from kerasbalance.experiments.mask_comparison import compare_masks
+    from kerasbalance.experiments.tabular import rows_to_csv
 
     csv_file, slices_csv = given.pop("csv_file"), given.pop("slices_csv")
     options = _options(given)
@@ -139,9 +141,9 @@ def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, 
             check_target(target, overwrite=False)
     found = compare_masks(prediction, reference, options)
     if csv_file is not None:
-        write_target(csv_file, _csv(_case_rows(found)), overwrite=False)
+        write_target(csv_file, rows_to_csv(_case_rows(found)), overwrite=False)
     if slices_csv is not None:
-        write_target(slices_csv, _csv([asdict(row) for row in found.slices]), overwrite=False)
+        write_target(slices_csv, rows_to_csv([asdict(row) for row in found.slices]), overwrite=False)
     if as_json:
         print_json(_plain(found, options))
     else:
@@ -181,6 +183,8 @@ def _row(case: "CaseMetrics") -> list[str]:
     return [
         case.organ,
         _number(case.dice, 4),
+        _number(case.sensitivity, 4),
+        _number(case.precision, 4),
         _number(case.hd95_mm, 2),
         _number(case.nsd, 4),
         _number(case.assd_mm, 3),
@@ -198,13 +202,7 @@ def _number(value: float, digits: int) -> str:
 
 def _case_rows(found: "Comparison") -> list[dict[str, Any]]:
     listed = [("", case) for case in found.cases] + [("largest part", case) for case in found.cleaned]
-    return [{"cleaning": cleaning, **asdict(case), "absent": case.absent} for cleaning, case in listed]
-
-
-def _csv(rows: Sequence[dict[str, Any]]) -> bytes:
-    from kerasbalance.experiments.tabular import to_csv
-
-    return to_csv(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
+    return [{"cleaning": cleaning, **case.as_row(), "absent": case.absent} for cleaning, case in listed]
 
 
 def _plain(found: "Comparison", options: "CompareOptions") -> dict[str, Any]:

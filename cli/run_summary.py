@@ -13,8 +13,11 @@ if TYPE_CHECKING:
     from kerasbalance.evaluation.cases import MetricSummary, OrganSummary
     from kerasbalance.experiments.runs.evaluation_files import Evaluation
 
+# The table shows these; eval/cases.csv and eval/summary.json hold all metrics.
 _NAMES = {
     "dice": ("case Dice", 4),
+    "sensitivity": ("sensitivity", 4),
+    "precision": ("precision", 4),
     "hd95_mm": ("HD95 mm", 2),
     "nsd": ("NSD 2 mm", 4),
     "assd_mm": ("ASSD mm", 3),

@@ -118,7 +118,7 @@ def test_the_table_shows_what_was_found(masks):
     done = run("--prediction", masks / "p.dcm", "--reference", masks / "r.nii.gz", *BOTH, "--tolerance", "1")
     lines = done.output.splitlines()
     assert done.exit_code == 0
-    assert lines[0].split()[:6] == ["organ", "Dice", "HD95", "mm", "NSD", "1"]
+    assert lines[0].split()[:8] == ["organ", "Dice", "sensitivity", "precision", "HD95", "mm", "NSD", "1"]
     assert [line.split()[0] for line in lines[1:3]] == ["liver", "spleen"]
     assert lines[1].split()[1] == f"{CASES[0].dice:.4f}"
     assert lines[1].split()[6:8] == [f"{CASES[0].reference_ml:.2f}", f"{CASES[0].prediction_ml:.2f}"]

@@ -63,12 +63,32 @@ def test_an_organ_in_neither_mask_has_no_metrics():
 def test_an_organ_in_the_prediction_only_is_infinitely_far():
     found = evaluate_case(box(1, 3), box(0, 0), SPACING)
     assert (found.dice, found.nsd, found.missed_slices) == (0, 0, 0)
-    assert found.hd95_mm == found.assd_mm == found.ravd_percent == math.inf
+    assert found.hd95_mm == found.assd_mm == found.mssd_mm == found.ravd_percent == math.inf
+    assert (found.iou, found.precision, found.volume_similarity) == (0, 0, 0)
+    assert math.isnan(found.sensitivity)
 
 
 def test_an_organ_in_the_reference_only_is_wholly_missing():
     found = evaluate_case(box(0, 0), box(1, 3), SPACING)
     assert (found.dice, found.ravd_percent, found.missed_slices) == (0, 100, 2)
+    assert (found.iou, found.sensitivity, found.volume_similarity) == (0, 0, 0)
+    assert math.isnan(found.precision)
+
+
+def test_shares_of_the_voxels_have_the_literal_values_of_their_definitions():
+    found = evaluate_case(box(1, 4), box(2, 6), SPACING)  # 60 and 80 voxels, 40 of them shared
+    assert found.iou == pytest.approx(40 / 100)
+    assert found.sensitivity == pytest.approx(40 / 80)
+    assert found.precision == pytest.approx(40 / 60)
+    assert found.volume_similarity == pytest.approx(1 - 20 / 140)
+    assert found.mssd_mm == 4  # two slices of 2 mm between the upper faces
+
+
+def test_the_volume_similarity_weighs_uneven_slices_by_what_they_stand_for():
+    depth = np.array([0.0, 2.0, 4.0, 10.0, 12.0, 14.0])
+    found = evaluate_case(box(0, 2), box(2, 3), SPACING, depth_mm=depth)  # 2 + 2 mm against 4 mm
+    assert found.volume_similarity == 1
+    assert found.ravd_percent == 0
 
 
 def test_a_lone_slice_without_spacing_is_measured_in_its_plane():
@@ -76,6 +96,7 @@ def test_a_lone_slice_without_spacing_is_measured_in_its_plane():
     prediction[0, 2:5, 2:5] = reference[0, 2:5, 3:6] = True
     found = evaluate_case(prediction, reference, (NAN, 1.0, 1.5))
     assert (found.dice, found.hd95_mm, found.ravd_percent) == (pytest.approx(2 / 3), 1.5, 0)
+    assert (found.mssd_mm, found.volume_similarity) == (1.5, 1)
     assert math.isnan(found.reference_ml)
     empty = np.zeros((1, 9, 9), bool)
     assert evaluate_case(empty, empty, (NAN, 1.0, 1.0)).absent
@@ -120,6 +141,40 @@ def test_dice_is_monais():
     pair = [torch.from_numpy(mask)[None, None].float() for mask in masks]
     expected = float(metrics.compute_dice(*pair, include_background=True))
     assert evaluate_case(*masks, SPACING).dice == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.filterwarnings("ignore::FutureWarning", "ignore::DeprecationWarning")
+def test_sensitivity_precision_and_iou_are_monais():
+    torch, metrics = pytest.importorskip("torch"), pytest.importorskip("monai.metrics")
+    masks = np.random.default_rng(1).random((2, 7, 20, 30)) < 0.4
+    pair = [torch.from_numpy(mask)[None, None].float() for mask in masks]
+    names = ("sensitivity", "precision", "threat score")  # the threat score is another name of the IoU
+    counts = metrics.get_confusion_matrix(*pair, include_background=True)
+    expected = [float(metrics.compute_confusion_matrix_metric(name, counts)) for name in names]
+    found = evaluate_case(*masks, SPACING)
+    assert [found.sensitivity, found.precision, found.iou] == pytest.approx(expected, abs=1e-6)
+
+
+def test_iou_sensitivity_and_volume_similarity_are_simpleitks():
+    sitk = pytest.importorskip("SimpleITK")
+    reference = np.random.default_rng(2).random((7, 20, 30)) < 0.4
+    prediction = reference & (np.random.default_rng(3).random((7, 20, 30)) < 0.7)
+    images = [sitk.GetImageFromArray(mask.astype(np.uint8)) for mask in (prediction, reference)]
+    measured = sitk.LabelOverlapMeasuresImageFilter()
+    measured.Execute(*images)
+    found = evaluate_case(prediction, reference, SPACING)
+    assert found.iou == pytest.approx(measured.GetJaccardCoefficient(1))
+    # Its false negative error is 1 - sensitivity; the direction of its other errors differs between versions.
+    assert 1 - found.sensitivity == pytest.approx(measured.GetFalseNegativeError(1))
+    # SimpleITK's figure is signed and twice as large.
+    assert found.volume_similarity == pytest.approx(1 - abs(measured.GetVolumeSimilarity(1)) / 2)
+
+
+def test_a_row_holds_every_metric_and_every_count():
+    row = evaluate_case(box(1, 3), box(1, 5), SPACING, case="one", organ="liver").as_row()
+    assert list(row)[:4] == ["case", "organ", "dice", "iou"]
+    assert set(METRICS) < set(row)
+    assert (row["sensitivity"], row["precision"], row["reference_voxels"]) == (0.5, 1, 80)
 
 
 def test_the_summary_has_the_papers_form_and_more():

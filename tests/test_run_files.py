@@ -57,6 +57,19 @@ def test_an_evaluation_reads_back_as_it_was_written(tmp_path):
     assert read_cleaned(tmp_path) == {"liver": 1.0}
 
 
+def test_an_evaluation_of_version_0_1_reads_with_what_follows_from_its_counts(tmp_path):
+    write_evaluation(tmp_path, made_evaluation())
+    later = ("iou", "sensitivity", "precision", "mssd_mm", "volume_similarity")
+    heading, *lines = (line.split(",") for line in (tmp_path / "cases.csv").read_text().splitlines())
+    kept = [n for n, name in enumerate(heading) if name not in later]
+    old = "\n".join(",".join(line[n] for n in kept) for line in (heading, *lines))
+    (tmp_path / "cases.csv").write_text(old + "\n")
+    found, missed = read_cases(tmp_path)
+    assert (found.sensitivity, found.precision, found.iou) == (1, 18 / 19, 18 / 19)
+    assert math.isnan(found.mssd_mm)
+    assert summarise_cases([found, missed])[0].metrics["mssd_mm"].count == 0
+
+
 def test_an_evaluation_that_lost_a_table_is_refused(tmp_path):
     write_evaluation(tmp_path, made_evaluation())
     (tmp_path / "slices.csv").unlink()

@@ -15,7 +15,7 @@ REAL = Path(__file__).parents[1] / "../shared/real"
 
 
 def values(metrics):
-    return [metrics.hd95_mm, metrics.nsd, metrics.assd_mm]
+    return [metrics.hd95_mm, metrics.nsd, metrics.assd_mm, metrics.mssd_mm]
 
 
 def blobs(shape, seed, *, margin=0):
@@ -39,7 +39,8 @@ def monai_values(prediction, reference, spacing, tolerance=2.0):
     hd95 = metrics.compute_hausdorff_distance(*pair, percentile=95, **options)
     nsd = metrics.compute_surface_dice(*pair, class_thresholds=[tolerance], **options)
     assd = metrics.compute_average_surface_distance(*pair, symmetric=True, **options)
-    return [float(value) for value in (hd95, nsd, assd)]
+    mssd = metrics.compute_hausdorff_distance(*pair, **options)
+    return [float(value) for value in (hd95, nsd, assd, mssd)]
 
 
 MONAI_QUIRKS = [
@@ -89,9 +90,9 @@ def test_planes_give_what_monai_gives():
 def test_one_empty_mask_gives_monais_values_but_for_the_percentile_of_infinities():
     empty, full = np.zeros((4, 5, 6), bool), np.zeros((4, 5, 6), bool)
     full[1:3, 1:4, 2:5] = True
-    hd95, nsd, assd = monai_values(empty, full, (1.0, 1.0, 1.0))
-    assert (math.isnan(hd95), nsd, assd) == (True, 0.0, math.inf)
-    assert surface_metrics(empty, full, (1.0, 1.0, 1.0)) == SurfaceMetrics(math.inf, 0.0, math.inf)
+    hd95, nsd, assd, mssd = monai_values(empty, full, (1.0, 1.0, 1.0))
+    assert (math.isnan(hd95), nsd, assd, mssd) == (True, 0.0, math.inf, math.inf)
+    assert surface_metrics(empty, full, (1.0, 1.0, 1.0)) == SurfaceMetrics(math.inf, 0.0, math.inf, math.inf)
 
 
 @monai
@@ -121,8 +122,8 @@ LITERAL = [
 @pytest.mark.parametrize(
     ("case", "expected"),
     [
-        (LITERAL[0], (3.0, 0.8435373902320862, 0.8959606885910034)),
-        (LITERAL[1], (3.0, 0.8101374506950378, 1.284042477607727)),
+        (LITERAL[0], (3.0, 0.8435373902320862, 0.8959606885910034, 3.200000047683716)),
+        (LITERAL[1], (3.0, 0.8101374506950378, 1.284042477607727, 3.1622776985168457)),
     ],
 )
 def test_ellipsoids_give_the_values_that_monai_1_6_1_gave(case, expected):
@@ -139,14 +140,14 @@ def test_two_empty_masks_have_no_distance():
 
 def test_equal_masks_have_distance_zero():
     mask, _ = blobs((8, 12, 12), 0)
-    assert surface_metrics(mask, mask, (2.0, 1.0, 1.0)) == SurfaceMetrics(0.0, 1.0, 0.0)
+    assert surface_metrics(mask, mask, (2.0, 1.0, 1.0)) == SurfaceMetrics(0.0, 1.0, 0.0, 0.0)
 
 
 def test_two_voxels_lie_as_far_apart_as_their_centres():
     first, second = np.zeros((2, 6, 6, 6), bool)
     first[1, 1, 1] = second[3, 2, 1] = True
     metrics = surface_metrics(first, second, (1.5, 4.0, 1.0))
-    assert values(metrics) == [5.0, 0.0, 5.0]
+    assert values(metrics) == [5.0, 0.0, 5.0, 5.0]
 
 
 def test_exactly_the_tolerance_counts_as_within():
@@ -174,6 +175,7 @@ def test_a_mask_that_fills_the_volume_has_no_surface_but_its_cut():
     metrics = surface_metrics(full, full, (1, 1, 1))
     assert (metrics.hd95_mm, metrics.nsd) == (0, 1)
     assert math.isnan(metrics.assd_mm)
+    assert math.isnan(metrics.mssd_mm)
 
 
 def test_uneven_slices_are_measured_at_their_positions():
@@ -212,7 +214,9 @@ def test_scaling_the_spacing_scales_the_distances(seed, spacing, scale):
     masks = blobs((6, 9, 8), seed)
     small = surface_metrics(*masks, spacing, tolerance_mm=1.0)
     large = surface_metrics(*masks, [scale * step for step in spacing], tolerance_mm=scale)
-    assert values(large) == pytest.approx([scale * small.hd95_mm, small.nsd, scale * small.assd_mm], rel=1e-9)
+    assert values(large) == pytest.approx(
+        [scale * small.hd95_mm, small.nsd, scale * small.assd_mm, scale * small.mssd_mm], rel=1e-9
+    )
 
 
 @settings(max_examples=40, deadline=None)

@@ -1,19 +1,22 @@
 """How good predicted masks are: case by case, slice by slice, and over all cases.
 
 One policy for what is empty. A slice: both empty scores a Dice of 1, a false positive on an empty slice 0, as
-in loss and mining. A case: an organ that is absent from both masks has no Dice (NaN), is averaged in nowhere
-and is counted; an organ that is only in one of them has a Dice of 0 and infinite distances.
+in loss and mining. A case: an organ that is absent from both masks has no metric (NaN), is counted, and is
+excluded from the averages. An organ that is only in one of them has a Dice, an IoU, an NSD and a volume similarity of
+0 and infinite distances. Its sensitivity is 0 and its precision NaN where it was missed; where it was invented, the
+precision is 0 and the sensitivity NaN.
 
 References:
     Zhang et al., Applied Sciences 9(9):1825, 2019, doi 10.3390/app9091825 (case Dice; mean and SD, minimum,
     maximum). Kavur et al., Medical Image Analysis 69:101950, 2021, doi 10.1016/j.media.2020.101950 (relative
-    absolute volume difference, average symmetric surface distance).
+    absolute volume difference, average and maximum symmetric surface distance). Taha and Hanbury, BMC Medical
+    Imaging 15:29, 2015, doi 10.1186/s12880-015-0068-x (sensitivity, precision, Jaccard index, volumetric similarity).
 """
 
 import math
 import statistics
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 from typing import Any
 
 import numpy as np
@@ -24,7 +27,18 @@ from kerasbalance.mining.counts import dice_from_counts
 
 Labels = NDArray[np.uint8]
 
-METRICS = {"dice": False, "hd95_mm": True, "nsd": False, "assd_mm": True, "ravd_percent": True}
+METRICS = {
+    "dice": False,
+    "iou": False,
+    "sensitivity": False,
+    "precision": False,
+    "hd95_mm": True,
+    "nsd": False,
+    "assd_mm": True,
+    "mssd_mm": True,
+    "ravd_percent": True,
+    "volume_similarity": False,
+}
 """The metrics that are summarised, in the order of tables, and whether a large value is a bad one."""
 
 
@@ -32,13 +46,17 @@ METRICS = {"dice": False, "hd95_mm": True, "nsd": False, "assd_mm": True, "ravd_
 class CaseMetrics:
     """One organ of one case.
 
+    Beside the values that it holds, it derives `iou`, `sensitivity`, `precision` and `volume_similarity` from them;
+    `as_row` returns them all.
+
     Args:
         case: The case's name, as the caller gave it.
         organ: The organ's name.
         dice: `2 * shared / (prediction + reference)` of the voxels of the whole case; NaN where `absent`.
-        hd95_mm: See `surface.surface_metrics`; as the other two, NaN where `absent`.
+        hd95_mm: See `surface.surface_metrics`; as the other three, NaN where `absent`.
         nsd: Normalised surface Dice, by default at 2 mm.
         assd_mm: Average symmetric surface distance.
+        mssd_mm: Maximum symmetric surface distance; NaN also where version 0.1 evaluated the case.
         ravd_percent: `100 * |prediction - reference| / reference`, from the volumes; infinite where only the
             reference is empty, NaN where `absent`.
         reference_ml: Volume of the reference; NaN where the slice spacing is unknown.
@@ -58,6 +76,7 @@ class CaseMetrics:
     hd95_mm: float
     nsd: float
     assd_mm: float
+    mssd_mm: float
     ravd_percent: float
     reference_ml: float
     prediction_ml: float
@@ -73,6 +92,39 @@ class CaseMetrics:
     def absent(self) -> bool:
         """Whether the organ is in neither mask."""
         return not self.reference_voxels and not self.prediction_voxels
+
+    @property
+    def iou(self) -> float:
+        """Intersection over union (Jaccard index), `shared / (prediction + reference - shared)`."""
+        return _share(self.shared_voxels, self.prediction_voxels + self.reference_voxels - self.shared_voxels)
+
+    @property
+    def sensitivity(self) -> float:
+        """Share of the reference that was found (recall), `shared / reference`; NaN where the reference is empty."""
+        return _share(self.shared_voxels, self.reference_voxels)
+
+    @property
+    def precision(self) -> float:
+        """Share of the prediction that is right, `shared / prediction`; NaN where the prediction is empty."""
+        return _share(self.shared_voxels, self.prediction_voxels)
+
+    @property
+    def volume_similarity(self) -> float:
+        """Volumetric similarity, `1 - |prediction - reference| / (prediction + reference)`, from the volumes.
+
+        It is 1 for equal volumes, wherever they lie, and 0 where one mask is empty. SimpleITK's `GetVolumeSimilarity`
+        is another figure, twice the signed quotient.
+        """
+        volumes = self.prediction_ml, self.reference_ml
+        if math.isnan(sum(volumes)):  # a lone slice without a spacing
+            volumes = float(self.prediction_voxels), float(self.reference_voxels)
+        return 1 - _share(abs(volumes[0] - volumes[1]), sum(volumes))
+
+    def as_row(self) -> dict[str, Any]:
+        """Return all values by name, in the order of tables, the derived ones included."""
+        held = {field.name: getattr(self, field.name) for field in fields(self)}
+        names = ["case", "organ", *METRICS]
+        return {name: getattr(self, name) for name in names} | held
 
 
 @dataclass(frozen=True)
@@ -200,10 +252,11 @@ def evaluate_case(
     return CaseMetrics(
         case=case,
         organ=organ,
-        dice=2 * shared / (predicted + marked) if predicted + marked else math.nan,
+        dice=_share(2 * shared, predicted + marked),
         hd95_mm=surfaces.hd95_mm,
         nsd=surfaces.nsd,
         assd_mm=surfaces.assd_mm,
+        mssd_mm=surfaces.mssd_mm,
         ravd_percent=_volume_difference(counts, thickness),
         reference_ml=reference_ml,
         prediction_ml=prediction_ml,
@@ -279,6 +332,10 @@ def keep_largest_component(mask: Mask) -> Mask:
         return mask.copy()
     sizes = np.bincount(parts.ravel())
     return np.asarray(parts == 1 + int(sizes[1:].argmax()))
+
+
+def _share(part: float, whole: float) -> float:
+    return part / whole if whole else math.nan
 
 
 def _count(prediction: Mask, reference: Mask) -> NDArray[np.int64]:

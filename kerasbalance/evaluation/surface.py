@@ -1,4 +1,4 @@
-"""Distances between the surfaces of two masks: HD95, normalised surface Dice, average symmetric distance.
+"""Distances between the surfaces of two masks: HD95, normalised surface Dice, mean and maximum distance.
 
 The surface of a mask is the set of its voxels that have a neighbour outside the mask, of the six (in 2D four)
 that share a face with it. A distance runs between voxel centres, in mm, from a voxel of one surface to the
@@ -39,17 +39,19 @@ _LEAF_POINTS = 32
 class SurfaceMetrics:
     """How far two surfaces lie apart.
 
-    Both masks empty: all three are NaN. One mask empty: the distances are infinite and `nsd` is 0.
+    Both masks empty: all four are NaN. One mask empty: the distances are infinite and `nsd` is 0.
 
     Args:
         hd95_mm: The larger of the two directed 95th percentiles.
         nsd: Share of both surfaces that lies within the tolerance of the other, from 0 to 1.
         assd_mm: Mean distance over all voxels of both surfaces.
+        mssd_mm: The largest of these distances (the Hausdorff distance, CHAOS' maximum symmetric surface distance).
     """
 
     hd95_mm: float
     nsd: float
     assd_mm: float
+    mssd_mm: float
 
 
 def surface_metrics(
@@ -64,13 +66,14 @@ def surface_metrics(
 
     HD95 is the maximum of the two directed 95th percentiles (linear interpolation), not the percentile of the
     pooled distances. NSD counts surface voxels, not surface area. Both take what lies outside the volume as
-    background, so that an organ that the scan cuts off has a surface at the cut. For ASSD the cut is no
+    background, so that an organ that the scan cuts off has a surface at the cut. For ASSD and MSSD the cut is no
     surface, as in the CHAOS challenge; the two agree unless a mask touches the edge of the volume.
 
     Equal to MONAI's `compute_hausdorff_distance(percentile=95)`, `compute_surface_dice` and, unless a mask
-    touches the edge of the volume, `compute_average_surface_distance(symmetric=True)`, each to the rounding
-    of its float32 (in which it also ranks the percentile, so that its HD95 of a large surface may move towards
-    the next distance). Where one mask is empty, its percentile is NaN and only its maximum infinite as here.
+    touches the edge of the volume, `compute_average_surface_distance(symmetric=True)` and
+    `compute_hausdorff_distance()`, each to the rounding of its float32 (in which it also ranks the percentile, so
+    that its HD95 of a large surface may move towards the next distance). Where one mask is empty, its percentile is
+    NaN and only its maximum infinite as here.
     DeepMind's `surface_distance` weights by area and gives other numbers.
 
     Args:
@@ -83,7 +86,7 @@ def surface_metrics(
 
     Returns:
         The metrics; see `SurfaceMetrics` for empty masks. A mask without any surface (it fills the volume)
-        counts as empty for ASSD.
+        counts as empty for ASSD and MSSD.
 
     Raises:
         ValueError: shapes, types, spacing, depth or tolerance do not fit.
@@ -96,7 +99,7 @@ def surface_metrics(
     closed = surface_distances(*cropped, spacing_mm, depth_mm=depth)
     cut = any(_touches_edge(mask) for mask in cropped)
     open_ = surface_distances(*cropped, spacing_mm, depth_mm=depth, cut_is_surface=False) if cut else closed
-    return SurfaceMetrics(_hd95(*closed), _nsd(*closed, tolerance_mm), _assd(*open_))
+    return SurfaceMetrics(_hd95(*closed), _nsd(*closed, tolerance_mm), *_mean_and_maximum(*open_))
 
 
 def surface_distances(
@@ -236,10 +239,12 @@ def _nsd(to_reference: Distances, to_prediction: Distances, tolerance_mm: float)
     return float(np.count_nonzero(within) / len(both)) if len(both) else math.nan
 
 
-def _assd(to_reference: Distances, to_prediction: Distances) -> float:
+def _mean_and_maximum(to_reference: Distances, to_prediction: Distances) -> tuple[float, float]:
     if not len(to_reference) or not len(to_prediction):
-        return _without_surface(to_reference, to_prediction)
-    return float(np.concatenate([to_reference, to_prediction]).mean())
+        missing = _without_surface(to_reference, to_prediction)
+        return missing, missing
+    both = np.concatenate([to_reference, to_prediction])
+    return float(both.mean()), float(both.max())
 
 
 def _without_surface(to_reference: Distances, to_prediction: Distances) -> float:

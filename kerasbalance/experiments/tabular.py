@@ -4,7 +4,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,11 @@ def to_csv(columns: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
     writer.writerow(columns)
     writer.writerows(rows)
     return text.getvalue().encode()
+
+
+def rows_to_csv(rows: Sequence[Mapping[str, Any]]) -> bytes:
+    """Return rows that all have the same names as CSV, see `to_csv`; no rows give no heading."""
+    return to_csv(list(rows[0]) if rows else [], [list(row.values()) for row in rows])
 
 
 def read_csv(path: Path) -> list[dict[str, str]]:

@@ -10,16 +10,23 @@ from kerasbalance.experiments.runs.split import describe_split
 
 METRICS = {
     "dice": ("Case Dice", 3, ""),
+    "iou": ("IoU", 3, ""),
+    "sensitivity": ("Sensitivity", 3, ""),
+    "precision": ("Precision", 3, ""),
     "hd95_mm": ("HD95", 1, "mm"),
     "nsd": ("NSD at 2 mm", 3, ""),
     "assd_mm": ("ASSD", 2, "mm"),
+    "mssd_mm": ("MSSD", 1, "mm"),
     "ravd_percent": ("RAVD", 1, "%"),
+    "volume_similarity": ("Volume similarity", 3, ""),
 }
 DEFINITIONS = (
-    "Dice of whole cases, from the voxels of all their slices. HD95: 95th percentile of the distances from either "
-    "surface to the other. NSD: share of both surfaces within 2 mm of the other. ASSD: mean of those distances. RAVD: "
-    "difference of the volumes, relative to the reference. Missed slices: the reference is not empty, the prediction "
-    "is; false slices: the other way round.",
+    "Dice of whole cases, from the voxels of all their slices. IoU: intersection over union of the same voxels. "
+    "Sensitivity: share of the reference that was found. Precision: share of the prediction that is right. HD95: 95th "
+    "percentile of the distances from either surface to the other. NSD: share of both surfaces within 2 mm of the "
+    "other. ASSD and MSSD: mean and maximum of those distances. RAVD: difference of the volumes, relative to the "
+    "reference. Volume similarity: 1 less the difference of the volumes, relative to their sum. Missed slices: the "
+    "reference is not empty, the prediction is; false slices: the other way round.",
 )
 _HIDDEN_OPTIONS = ("organs",)
 SPLIT_NAMES = {
@@ -123,7 +130,7 @@ def results_note(organ: OrganSummary, cleaned: float | None) -> list[str]:
 
 def case_table(cases: Sequence[CaseMetrics]) -> str:
     """Return the cases of one organ, the worst first; a case without the organ comes last."""
-    headers = ["Case", "Dice", "HD95, mm", "NSD", "ASSD, mm", "RAVD, %"]
+    headers = ["Case", "Dice", "Sensitivity", "Precision", "HD95, mm", "NSD", "ASSD, mm", "RAVD, %"]
     headers += ["Reference, ml", "Prediction, ml", "Missed slices", "False slices"]
     ordered = sorted(cases, key=lambda case: (case.absent, case.dice, case.case))
     return table(headers, [_case_row(case) for case in ordered])
@@ -133,6 +140,8 @@ def _case_row(case: CaseMetrics) -> list[str]:
     return [
         case.case[:8],
         Bar(number(case.dice, 3), 0.0 if case.absent else case.dice),
+        number(case.sensitivity, 3),
+        number(case.precision, 3),
         number(case.hd95_mm, 1),
         number(case.nsd, 3),
         number(case.assd_mm, 2),

@@ -1,7 +1,6 @@
 """The folder `eval` of a run: `cases.csv`, `slices.csv` and `summary.json`, written and read here alone."""
 
 import json
-from collections.abc import Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ from typing import Any
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
-from kerasbalance.experiments.tabular import read_csv, to_csv, to_json, with_words
+from kerasbalance.experiments.tabular import read_csv, rows_to_csv, to_json, with_words
 
 CASES, SLICES, SUMMARY = "cases.csv", "slices.csv", "summary.json"
 _CLEANED = "largest part only"
+_SINCE_0_2 = {"mssd_mm": "nan"}
 _KINDS = {"str": str, "int": int, "float": float}
 
 
@@ -36,8 +36,8 @@ class Evaluation:
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
     """Write the three files, each whole or not at all; the summary comes last, so that it stands for all three."""
     folder.mkdir(parents=True, exist_ok=True)
-    replace_file(folder / CASES, _csv(CaseMetrics, evaluation.cases))
-    replace_file(folder / SLICES, _csv(SliceMetrics, evaluation.slices))
+    replace_file(folder / CASES, rows_to_csv([case.as_row() for case in evaluation.cases]))
+    replace_file(folder / SLICES, rows_to_csv([asdict(row) for row in evaluation.slices]))
     replace_file(folder / SUMMARY, to_json(plain_summary(evaluation)))
 
 
@@ -56,6 +56,8 @@ def is_evaluated(folder: Path) -> bool:
 
 def read_cases(folder: Path) -> tuple[CaseMetrics, ...]:
     """Read the table of cases; empty before the evaluation.
+
+    The columns that follow from others are not read. Those that version 0.1 did not write are NaN.
 
     Raises:
         DataError: If it is malformed (code `REPORT`).
@@ -88,17 +90,13 @@ def read_cleaned(folder: Path) -> dict[str, float]:
         raise _unreadable(path) from None
 
 
-def _csv(kind: Any, rows: Sequence[Any]) -> bytes:
-    names = [field.name for field in fields(kind)]
-    return to_csv(names, ([getattr(row, name) for name in names] for row in rows))
-
-
 def _rows(path: Path, kind: Any) -> list[dict[str, Any]]:
     if not (path.exists() or is_evaluated(path.parent)):
         return []
     names = {field.name: _KINDS[str(getattr(field.type, "__name__", field.type))] for field in fields(kind)}
     try:
-        return [{name: read(row[name]) for name, read in names.items()} for row in read_csv(path)]
+        rows = [_SINCE_0_2 | row for row in read_csv(path)]
+        return [{name: read(row[name]) for name, read in names.items()} for row in rows]
     except (OSError, KeyError, ValueError):
         raise _unreadable(path) from None
 
