@@ -121,7 +121,7 @@ def test_the_table_shows_what_was_found(masks):
     assert lines[0].split()[:8] == ["organ", "Dice", "sensitivity", "precision", "HD95", "mm", "NSD", "1"]
     assert [line.split()[0] for line in lines[1:3]] == ["liver", "spleen"]
     assert lines[1].split()[1] == f"{CASES[0].dice:.4f}"
-    assert lines[1].split()[6:8] == [f"{CASES[0].reference_ml:.2f}", f"{CASES[0].prediction_ml:.2f}"]
+    assert lines[1].split()[8:10] == [f"{CASES[0].reference_ml:.2f}", f"{CASES[0].prediction_ml:.2f}"]
 
 
 def test_tables_are_written_and_never_over_a_file(masks):
