@@ -31,7 +31,7 @@ def evaluate_run_folder(
     """Evaluate, write the tables into the run's folder, and show the summary."""
     from kerasbalance.experiments.runs.evaluate import evaluate_run
     from kerasbalance.experiments.runs.evaluation_files import plain_summary, write_evaluation
-    from kerasbalance.experiments.runs.split import TEST
+    from kerasbalance.experiments.runs.parts import TEST
     from kerasbalance.experiments.runs.train import Run
 
     run = Run.open(path, store, model=model)

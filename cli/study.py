@@ -20,7 +20,7 @@ from kerasbalance.cli.common import (
     store_argument,
     table,
 )
-from kerasbalance.cli.train_options import STEPS, split_list, training_options
+from kerasbalance.cli.train_options import STEPS, chosen_options, split_list, training_options
 from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
 
 if TYPE_CHECKING:
@@ -145,7 +145,7 @@ def _options(
     from kerasbalance.experiments.runs.options import TrainOptions
     from kerasbalance.experiments.studies.options import StudyOptions
 
-    stated = {name: value for name, value in given.items() if value is not None}
+    stated = chosen_options(given)
     rates = _rates(stated.pop("learning_rate", ""), models)
     return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
 

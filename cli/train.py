@@ -17,7 +17,7 @@ from kerasbalance.cli.common import (
     stated_options,
     table,
 )
-from kerasbalance.cli.train_options import CASES, NO_STRATEGY, STEPS, training_options
+from kerasbalance.cli.train_options import CASES, NO_STRATEGY, STEPS, chosen_options, training_options
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
 
 _WITH_RESUME = {"out", "resume", "model", "backend", "show_paths", "debug", "tensorboard"}
 """Options by parameter that --resume takes."""
+_OF_MINING = ("strategy", "mine_at", "mine_every", "rule", "repeat", "skip_worst")
+"""Options by parameter that mean nothing without mining."""
 
 
 @click.command(
@@ -123,13 +125,14 @@ def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
         raise click.UsageError("a new run needs STORE")
     preset = PRESETS[given.pop("preset")]
     if given.pop("no_mining"):
-        if given["strategy"] is not None:
-            raise click.UsageError("--no-mining and --strategy contradict each other: leave one out")
+        needless = [f"--{name.replace('_', '-')}" for name in _OF_MINING if given[name] is not None]
+        if needless:
+            raise click.UsageError(f"--no-mining and {needless[0]} contradict each other: leave one out")
         given["strategy"] = NO_STRATEGY
     elif given["strategy"] and not STRATEGIES[given["strategy"]].needs_part_a and given["ratio"] is None:
         given["ratio"] = 1.0
     given["organs"] = given["organs"] or None
-    stated = {name: value for name, value in given.items() if value is not None}
+    stated = chosen_options(given)
     if "organs" not in stated:
         raise click.UsageError("a new run needs --organ")
     return TrainOptions(**{**preset.options, **stated})

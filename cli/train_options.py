@@ -8,7 +8,9 @@ import click
 
 from kerasbalance.cli.common import EVERYDAY, Command, GroupedOption
 from kerasbalance.experiments.runs.losses import LOSSES
-from kerasbalance.experiments.runs.strategies import RULE_FORMS, STRATEGIES
+from kerasbalance.experiments.runs.optimizers import OPTIMIZERS
+from kerasbalance.experiments.runs.rules import RULE_FORMS
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 NO_STRATEGY = "none"
 CASES, NETWORK, STEPS, MINING = "Cases and slices", "Network", "Training", "Mining"
@@ -47,6 +49,25 @@ class CommaList(click.ParamType[tuple[str, ...]]):
         return split_list(value) if isinstance(value, str) else value
 
 
+class HUWindow(click.ParamType[tuple[float, float]]):
+    """Two numbers separated by a comma."""
+
+    name = "LOW,HIGH"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[float, float]:
+        """Return the numbers."""
+        try:
+            low, high = map(float, value.split(",")) if isinstance(value, str) else value
+        except ValueError:
+            self.fail(f"{value!r}; expected two numbers such as -150,250; give LOW,HIGH", param, ctx)
+        return low, high
+
+
+_RATES = "; ".join(
+    f"{', '.join(f'{rate:g} for {name}' for name, rate in optimizer.rates.items())} and {optimizer.own_rate:g} for a "
+    f"network of your own with {optimizer.name}"
+    for optimizer in OPTIMIZERS.values()
+)
 TABLE = (
     _entry("--organ", "organs", multiple=True, help="An organ to segment. It may be repeated. A new run needs at "
            "least one."),
@@ -69,13 +90,21 @@ TABLE = (
 
     _entry("--base-filters", group=NETWORK, study=True, type=int, help="The number of filters of the first level, for "
            "unet and fcn."),
+    _entry("--window-hu", group=NETWORK, study=True, type=HUWindow(), metavar="LOW,HIGH", help="The window of HU that "
+           "unet and fcn see, and in which pictures are shown; -150,250 by default."),
     _entry("--precision", group=NETWORK, study=True, help="The precision of the training: float32, mixed_bfloat16 or "
            "mixed_float16."),
 
     _entry("--batch-size", group=STEPS, study=True, type=int, help="The number of slices in a step."),
+    _entry("--optimizer", group=STEPS, study=True, type=click.Choice(list(OPTIMIZERS)), help="What makes a step. "
+           f"{_meanings(OPTIMIZERS)} The default is sgd."),
     _entry("--learning-rate", group=STEPS, type=float, help="The learning rate at the beginning; it decays "
-           "polynomially to 0. The default is 0.1 for unet, 0.003 for fcn and 0.01 for a network of your own."),
-    _entry("--momentum", group=STEPS, study=True, type=float, help="The momentum of SGD."),
+           "polynomially to 0. "
+           f"The default depends on optimizer and network: {_RATES}."),
+    _entry("--power", group=STEPS, study=True, type=float, help="The exponent of the decay of the learning rate; 0.9 "
+           "by default."),
+    _entry("--momentum", group=STEPS, study=True, type=float, help="The momentum of sgd, which is the first beta of "
+           "adamw; 0.9 by default."),
     _entry("--loss", group=STEPS, type=click.Choice(list(LOSSES)), help="What the training minimises. "
            f"{_meanings(LOSSES)} The default is dice."),
 
@@ -83,8 +112,15 @@ TABLE = (
     _entry("--strategy", group=MINING, type=click.Choice([name for name in STRATEGIES if name != NO_STRATEGY]),
            help=f"What happens once slices are scored. {_meanings(STRATEGIES, but=NO_STRATEGY)} The default is mined."),
     _entry("--mine-at", group=MINING, study=True, type=float, help="The share of the iterations after which slices are "
-           "scored."),
-    _entry("--rule", group=MINING, study=True, help=f"The rule that decides which slices are hard: {RULE_FORMS}."),
+           "scored; 0.5 by default."),
+    _entry("--mine-every", group=MINING, study=True, type=int, metavar="ITERATIONS", help="Score slices each time so "
+           "many iterations are done, and choose the hard ones anew, in place of --mine-at."),
+    _entry("--rule", group=MINING, study=True, metavar="RULE", help="The rule that decides which slices are hard: "
+           f"{RULE_FORMS}. The default is lowest:0.15."),
+    _entry("--repeat", group=MINING, study=True, type=int, help="How often a hard slice is added, in each of its "
+           "forms; once by default."),
+    _entry("--skip-worst", group=MINING, study=True, type=float, metavar="SHARE", help="The share of the scored "
+           "slices, the very worst, that is never added: often their masks are wrong. 0 by default."),
 )  # fmt: skip
 """Each option without a word of its own in a command bears the name of a field of `TrainOptions`."""
 
@@ -103,6 +139,18 @@ def training_options(*, study: bool = False) -> Callable[[Command], Command]:
         return command
 
     return add
+
+
+def chosen_options(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return the options that were given, as `TrainOptions` takes them.
+
+    Raises:
+        click.UsageError: If two of them contradict each other.
+    """
+    stated = {name: value for name, value in given.items() if value is not None}
+    if {"mine_at", "mine_every"} <= stated.keys():
+        raise click.UsageError("--mine-at and --mine-every contradict each other: leave one out")
+    return stated
 
 
 def split_list(text: str) -> tuple[str, ...]:

@@ -250,7 +250,7 @@ def test_the_record_reads_back_as_it_was_written(home, tmp_path):
 
 def test_the_papers_preset_is_the_paper():
     options = TrainOptions(organs=("liver",), **PRESETS["paper"].options)
-    assert (options.iterations, options.mine_iteration, options.batch_size) == (1_000_000, 500_000, 16)
+    assert (options.iterations, options.mine_iterations, options.batch_size) == (1_000_000, (500_000,), 16)
     assert (options.learning_rate, options.momentum, options.power) == (0.001, 0.0, 0.9)
     assert (options.rule, options.ratio, options.model) == ("below:0.923", 0.5, "fcn")
 

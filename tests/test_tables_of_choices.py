@@ -95,6 +95,10 @@ def test_every_option_of_the_table_is_shown_by_train_and_the_shared_ones_by_stud
     ("learning_rate", float("nan"), "above 0"), ("momentum", 1.0, "below 1"), ("mine_at", 1.0, "between 0 and 1"),
     ("flips", ("both",), "none and others"), ("ratio", 0.0, "above 0"), ("test_share", 1.0, "between 0 and 1"),
     ("validation_share", 0.75, "beside the test's"), ("precision", "float8", "mixed_bfloat16"),
+    ("seed", -1, "0 or more"), ("window_hu", (50.0, 50.0), "LOW below HIGH"),
+    ("window_hu", (float("-inf"), 0.0), "LOW below HIGH"),
+    ("optimizer", "lion", "one of sgd, adamw"), ("power", 0.0, "above 0"), ("repeat", 0, "1 or more"),
+    ("skip_worst", 1.0, "below 1"), ("mine_every", 0, "1 or more"), ("mine_every", 4_000, "less than the 4000"),
 ])  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_the_range_and_its_option(name, value, expected):
     with pytest.raises(DataError, match=expected) as refusal:
@@ -106,3 +110,43 @@ def test_every_field_with_a_range_says_it_in_words():
     ranged = [field for field in dataclasses.fields(TrainOptions) if field.metadata]
     assert len(ranged) > 10
     assert all(field.metadata["expected"] for field in ranged)
+
+
+@pytest.mark.parametrize(("given", "received"), [
+    ({"rule": "below_worst_case:validation"}, "without validation cases"),
+    ({"strategy": "weighted", "ratio": 1.0, "repeat": 2}, "weighted with repeat"),
+    ({"strategy": "weighted", "ratio": 1.0, "skip_worst": 0.1}, "weighted with skip_worst"),
+])  # fmt: skip
+def test_options_that_contradict_each_other_are_refused(given, received):
+    with pytest.raises(DataError, match=received):
+        TrainOptions(organs=("liver",), **given)
+
+
+@pytest.mark.parametrize(("words", "message"), [
+    (["--mine-at", "0.3", "--mine-every", "5"], "--mine-at and --mine-every contradict each other"),
+    (["--no-mining", "--skip-worst", "0.1"], "--no-mining and --skip-worst contradict each other"),
+    (["--window-hu", "-150"], "expected two numbers such as -150,250"),
+    (["--rule", "below_worst_case:A"], "below_worst_case:PART (validation or B)"),
+])  # fmt: skip
+def test_what_makes_no_sense_together_is_refused_as_wrong_usage(tmp_path, words, message):
+    done = CliRunner().invoke(
+        main, ["train", "store", "--out", str(tmp_path / "run"), "--organ", "liver", *words]
+    )
+    assert done.exit_code == 2
+    assert message in " ".join(done.output.split())
+    assert not (tmp_path / "run").exists()
+
+
+def test_the_learning_rate_follows_optimizer_and_network():
+    def rate(**given):
+        return TrainOptions(organs=("liver",), **given).learning_rate
+
+    assert (rate(), rate(model="fcn"), rate(model="a:b")) == (0.1, 0.003, 0.01)
+    assert rate(optimizer="adamw") < 0.02
+    assert rate(optimizer="adamw", learning_rate=0.5) == 0.5
+
+
+def test_slices_are_scored_once_or_every_so_many_iterations():
+    assert TrainOptions(organs=("liver",), iterations=10, mine_at=0.3).mine_iterations == (3,)
+    assert TrainOptions(organs=("liver",), iterations=10, mine_every=4).mine_iterations == (4, 8)
+    assert TrainOptions(organs=("liver",), iterations=8, mine_every=4).mine_iterations == (4,)

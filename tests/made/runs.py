@@ -1,7 +1,11 @@
 """Small stores and a finished run for the tests of what is done with runs."""
 
+import os
+import signal
+
 import keras
 import numpy as np
+import pytest
 
 from kerasbalance.data.ingest.organ_check import hu_spread
 from kerasbalance.data.store import Pseudonyms, SliceStore, Store
@@ -79,3 +83,35 @@ def made_run(folder, stacks, *, iterations=40, organs=(ORGAN,), notes=(), **opti
     run = Run.open(folder / "run", model=settings["model"])
     write_evaluation(run.folder.eval_folder, evaluate_run(run))
     return run
+
+
+class StopAt(keras.callbacks.Callback):
+    """Sends SIGTERM to this process in a step of the training, counted from 1."""
+
+    def __init__(self, step):
+        super().__init__()
+        self.left = [step]  # a plain number would be saved and come back with resume
+
+    def on_train_batch_begin(self, batch, logs=None):
+        self.left[0] -= 1
+        if self.left[0] == 0:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+
+def train_with_a_break(run, step, **named):
+    """Train a run up to a step, open it anew and train it to the end; the last result."""
+    from kerasbalance import Interrupted
+    from kerasbalance.experiments.runs.train import Run
+
+    with pytest.raises(Interrupted):
+        run.train([StopAt(step)])
+    assert run.folder.saved_iteration == step
+    return Run.open(run.folder.path, model=run.options.model, **named).train()
+
+
+def final_arrays(run):
+    """The bytes of every array of a run's last checkpoint, by name."""
+    from kerasbalance.training.checkpoint_reading import read_newest
+
+    arrays = read_newest(run.folder.path / "checkpoint").arrays
+    return {name: array.tobytes() for name, array in arrays.items()}

@@ -9,10 +9,10 @@ from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, summarise_c
 from kerasbalance.experiments.runs.evaluation_files import read_cases, read_cleaned
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import Curve, read_history
+from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split
-from kerasbalance.experiments.runs.strategies import STRATEGIES, parse_rule
-from kerasbalance.mining.rules import Below
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 
 @dataclass(frozen=True, eq=False)
@@ -50,8 +50,8 @@ class Contents:
         if not STRATEGIES[self.record.options.strategy].by_score:
             return math.nan
         rule = parse_rule(self.record.options.rule)
-        if isinstance(rule, Below):
-            return rule.value
+        if rule.form.name == "below":
+            return float(rule.value)
         return math.nan if self.mining is None else self.mining.threshold
 
 

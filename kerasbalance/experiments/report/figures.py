@@ -58,8 +58,8 @@ def to_png(figure: "Figure") -> bytes:
     return buffer.getvalue()
 
 
-def loss_curve(iteration: Curve, loss: Curve, validation: Curve | None, mined_at: int | None) -> bytes:
-    """Draw the loss by iteration, the validation loss where there is one, and the moment of mining."""
+def loss_curve(iteration: Curve, loss: Curve, validation: Curve | None, mined_at: Sequence[int]) -> bytes:
+    """Draw the loss by iteration, the validation loss where there is one, and the moments of mining."""
     figure, axes = _chart("iteration", "Dice loss")
     axes.plot(iteration, loss, color=LINE, linewidth=1.4, label="training")
     if validation is not None:
@@ -70,7 +70,7 @@ def loss_curve(iteration: Curve, loss: Curve, validation: Curve | None, mined_at
     return to_png(figure)
 
 
-def rate_curve(iteration: Curve, rate: Curve, mined_at: int | None) -> bytes:
+def rate_curve(iteration: Curve, rate: Curve, mined_at: Sequence[int]) -> bytes:
     """Draw the learning rate by iteration."""
     figure, axes = _chart("iteration", "learning rate")
     axes.plot(iteration, rate, color=LINE, linewidth=1.4)
@@ -185,9 +185,10 @@ def _legend(axes: "Axes", place: Literal["upper left", "upper right"]) -> None:
     axes.legend(loc=place, frameon=False, fontsize=SMALL, labelcolor=INK)
 
 
-def _mark_mining(axes: "Axes", iteration: int | None) -> None:
-    if iteration is None:
+def _mark_mining(axes: "Axes", iterations: Sequence[int]) -> None:
+    if not iterations:
         return
-    axes.axvline(iteration, color=HARD, linewidth=1, linestyle=(0, (4, 3)))
-    axes.annotate("mining", (iteration, 0.97), (4, 0), xycoords=("data", "axes fraction"), va="top",
+    for iteration in iterations:
+        axes.axvline(iteration, color=HARD, linewidth=1, linestyle=(0, (4, 3)))
+    axes.annotate("mining", (iterations[0], 0.97), (4, 0), xycoords=("data", "axes fraction"), va="top",
                   textcoords="offset points", color=HARD, fontsize=SMALL)  # fmt: skip

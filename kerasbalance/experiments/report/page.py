@@ -164,7 +164,7 @@ class _Report:
         on = missing("The training has not ended.", "kerasbalance train --resume --out RUN")
         if history is None:
             return on
-        mined = options.mine_iteration if options.mining else None
+        mined = options.mine_iterations if options.mining else ()
         steps = np.linspace(0, options.iterations, 201)
         rate = options.learning_rate * (1 - steps / options.iterations) ** options.power
         loss = figures.loss_curve(history["iteration"], history["loss"], history.get("val_loss"), mined)

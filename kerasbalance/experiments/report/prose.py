@@ -49,7 +49,10 @@ def _mining(contents: Contents) -> str:
         if not STRATEGIES[options.strategy].needs_part_a
         else f"{cases} other cases (part A)"
     )
-    scored = f"After {options.mine_iteration:,} iterations it scored the {len(table):,} slices of {whose}; "
+    slices = f"it scored the {len(table):,} slices of {whose}; "
+    scored = f"After {options.mine_iterations[-1]:,} iterations {slices}"
+    if len(options.mine_iterations) > 1:
+        scored = f"Every {options.mine_every:,} iterations {slices}the last time, "
     share, threshold = 100 * hard / len(table), number(table.threshold, 3)
     worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold})"
     return scored + STRATEGIES[options.strategy].outcome.format(worst=worst, hard=hard)

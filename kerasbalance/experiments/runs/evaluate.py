@@ -16,8 +16,8 @@ from kerasbalance.evaluation.cases import (
     summarise_cases,
 )
 from kerasbalance.experiments.runs.evaluation_files import Evaluation
+from kerasbalance.experiments.runs.parts import TEST
 from kerasbalance.experiments.runs.segment import load_segmenter, segment_refs
-from kerasbalance.experiments.runs.split import TEST
 from kerasbalance.experiments.runs.train import Run
 
 Progress = Callable[[int], None]

@@ -10,9 +10,9 @@ import kerasbalance as kb
 from kerasbalance.backend.inference import slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.model import Segmenter, load_model
+from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.segment import segment_refs
 from kerasbalance.experiments.runs.slice_table import SliceTable
-from kerasbalance.experiments.runs.strategies import parse_rule
 from kerasbalance.experiments.runs.suspects import Suspect, find_signs, measure_tissue
 from kerasbalance.experiments.runs.train import Run
 
@@ -57,8 +57,10 @@ def mine_run(run: Run, parts: Sequence[str] = ("A",), progress: Progress = lambd
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
     size = slices_at_a_time(model, run.options.batch_size)
     scores = kb.score_slices(model, source, refs, size, progress=progress)
-    sampler = kb.HardSliceSampler(refs, refs, parse_rule(run.options.rule), flips=run.options.flips)
-    result = sampler.update(scores, iteration=run.options.iterations)
+    rule = parse_rule(run.options.rule).make(run.case_slices)
+    sampler = kb.HardSliceSampler(refs, refs, rule, flips=run.options.flips)
+    reference = kb.score_slices(model, source, rule.reference, size) if len(rule.reference) else None
+    result = sampler.update(scores, reference=reference, iteration=run.options.iterations)
     table = SliceTable.of(run.store, run.options.organs, result)
     segmenter = Segmenter(model, size)
     return Mined(table, result.threshold, find_suspects(run, segmenter, table), segmenter)

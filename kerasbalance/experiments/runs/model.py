@@ -13,8 +13,8 @@ from kerasbalance.backend.inference import predict_batch, slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.errors import CheckpointError
 from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.experiments.runs.optimizers import make_optimizer
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.losses.schedules import PolyDecay
 from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.training.checkpoint_reading import read_newest
 
@@ -57,9 +57,8 @@ def _own_model(options: TrainOptions, shape: tuple[int, int, int]) -> Any:
 
 
 def compile_model(model: Any, options: TrainOptions) -> None:
-    """Compile for training: SGD with polynomial decay and the run's loss."""
-    rate = PolyDecay(options.learning_rate, options.iterations, power=options.power)
-    model.compile(keras.optimizers.SGD(rate, momentum=options.momentum), loss=LOSSES[options.loss].make())
+    """Compile for training with the run's optimizer and loss."""
+    model.compile(make_optimizer(options), loss=LOSSES[options.loss].make())
 
 
 def load_model(options: TrainOptions, plane: tuple[int, int], checkpoint: Path) -> Any:

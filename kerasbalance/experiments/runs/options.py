@@ -8,15 +8,13 @@ from typing import Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.losses import LOSSES
-from kerasbalance.experiments.runs.strategies import STRATEGIES, parse_rule
+from kerasbalance.experiments.runs.optimizers import OPTIMIZERS, default_rate
+from kerasbalance.experiments.runs.parts import VALIDATION
+from kerasbalance.experiments.runs.rules import parse_rule
+from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 MODELS = ("unet", "fcn")
 FLIPS = ("none", "horizontal", "vertical", "both")
-RATES = {"unet": 0.1, "fcn": 0.003}
-"""Learning rates, with momentum 0.9, at which the networks learn from scratch; FCN-8s, without batch normalisation,
-does not survive the U-Net's."""
-OWN_RATE = 0.01
-"""For a network of the user's own."""
 _OPTION_OF = {"organs": "organ"}
 """Options of `train` that bear another name than what they set."""
 EPOCHS = 100
@@ -45,16 +43,21 @@ class TrainOptions:
         model: "unet", "fcn", or "package.module:function" that takes (input_shape, num_classes) and returns a
             Keras model of HU.
         base_filters: filters of the first level; for "unet" and "fcn".
-        window_hu: the HU window of the model's first layer; for "unet" and "fcn".
+        window_hu: the HU window of the model's first layer, for "unet" and "fcn"; pictures are shown in it too.
         iterations: optimizer steps in all.
         batch_size: slices a step.
-        learning_rate: at the beginning; left out, the network's of `RATES`, or `OWN_RATE`.
-        momentum: of SGD.
+        optimizer: one of `OPTIMIZERS`.
+        learning_rate: at the beginning; left out, what `default_rate` says for optimizer and network.
+        momentum: of SGD; the first beta of AdamW.
         power: of the polynomial decay to 0.
         strategy: what scoring the slices leads to, one of `STRATEGIES`.
         loss: one of `LOSSES`.
-        mine_at: the share of the iterations after which slices are scored.
-        rule: "below:SCORE" or "lowest:SHARE", see `kerasbalance.below` and `kerasbalance.lowest`.
+        mine_at: the share of the iterations after which slices are scored, unless `mine_every` is given.
+        mine_every: slices are scored each time so many iterations are done; the index begins anew each time.
+        rule: one of `RULES`, with its value after a colon; see `kerasbalance.below`, `kerasbalance.lowest` and
+            `kerasbalance.below_worst_case`.
+        repeat: how often each form of a hard slice is added.
+        skip_worst: the share of the candidates, the very worst, that is never added: often their masks are wrong.
         flips: forms in which slices are trained on, beginning with "none": those of part B all along, those of
             the hard slices from mining on.
         ratio: the share of the training cases that is part B.
@@ -72,33 +75,37 @@ class TrainOptions:
     organs: tuple[str, ...] = _checked(..., lambda v: len(set(v)) == len(v) > 0, "at least one organ, each once")
     model: str = _checked("unet", lambda v: v in MODELS or ":" in v, f"{', '.join(MODELS)} or package.module:function")
     base_filters: int = _checked(16, lambda v: v >= 1, "1 or more")
-    window_hu: tuple[float, float] = (-150.0, 250.0)
+    window_hu: tuple[float, float] = _checked((-150.0, 250.0), lambda v: -math.inf < v[0] < v[1] < math.inf,
+                                              "LOW,HIGH with LOW below HIGH")
     iterations: int = _checked(4_000, lambda v: v >= 2, "2 or more")
     batch_size: int = _checked(16, lambda v: v >= 1, "1 or more")
+    optimizer: str = _checked("sgd", lambda v: v in OPTIMIZERS, f"one of {', '.join(OPTIMIZERS)}")
     learning_rate: float = _checked(None, lambda v: v > 0, "above 0")  # a number from __post_init__ on
     momentum: float = _checked(0.9, lambda v: 0 <= v < 1, "from 0 to below 1")
-    power: float = 0.9
+    power: float = _checked(0.9, lambda v: 0 < v < math.inf, "above 0")
     strategy: str = _checked("mined", lambda v: v in STRATEGIES, f"one of {', '.join(STRATEGIES)}")
     loss: str = _checked("dice", lambda v: v in LOSSES, f"one of {', '.join(LOSSES)}")
     mine_at: float = _checked(0.5, lambda v: 0 < v < 1, "between 0 and 1")
+    mine_every: int | None = _checked(None, lambda v: v is None or v >= 1, "1 or more iterations")
     rule: str = "lowest:0.15"
+    repeat: int = _checked(1, lambda v: v >= 1, "1 or more")
+    skip_worst: float = _checked(0.0, lambda v: 0 <= v < 1, "from 0 to below 1")
     flips: tuple[str, ...] = _checked(("none",), lambda v: "none" in v and set(v) <= set(FLIPS),
                                       f"none and others of {FLIPS}")
     ratio: float = _checked(0.5, lambda v: 0 < v <= 1, "above 0 and at most 1")
     test_share: float = _checked(0.25, lambda v: 0 < v < 1, "between 0 and 1")
     validation_share: float = _checked(0.0, lambda v: 0 <= v < 1, "0 or a share beside the test's")
-    seed: int = 0
+    seed: int = _checked(0, lambda v: v >= 0, "0 or more")
     precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
     # fmt: on
 
     def __post_init__(self) -> None:
         if self.learning_rate is None:
-            object.__setattr__(self, "learning_rate", RATES.get(self.model, OWN_RATE))
+            object.__setattr__(self, "learning_rate", default_rate(self.optimizer, self.model))
         for each in dataclasses.fields(self):
             value = getattr(self, each.name)
             if each.metadata and not each.metadata["sound"](value):
                 raise self._refused(each.name, each.metadata["expected"])
-        parse_rule(self.rule)
         self._check_together()
 
     def _refused(self, name: str, expected: str) -> DataError:
@@ -113,9 +120,20 @@ class TrainOptions:
             raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
                         "a ratio below 1, no mining, or mining in all the data",
                         "pass --ratio 0.5, --no-mining or --strategy mined-all")  # fmt: skip
-        if self.strategy == "weighted" and self.flips != ("none",):
-            raise usage("the strategy weighted with flips", "slices as they are, drawn by their scores",
-                        "leave out --flips, or choose another strategy")  # fmt: skip
+        self._check_mining()
+
+    def _check_mining(self) -> None:
+        rule = parse_rule(self.rule)
+        if rule.value == VALIDATION and not self.validation_share:
+            raise usage(f"the rule {self.rule} without validation cases", "cases to compare with",
+                        "pass --validation-share 0.1, or another --rule")  # fmt: skip
+        if self.mine_every is not None and self.mine_every >= self.iterations:
+            raise self._refused("mine_every", f"less than the {self.iterations} iterations of the run")
+        changed = [name for name, value in (("flips", ("none",)), ("repeat", 1), ("skip_worst", 0))
+                   if getattr(self, name) != value]  # fmt: skip
+        if self.strategy == "weighted" and changed:
+            raise usage(f"the strategy weighted with {changed[0]}", "slices as they are, drawn by their scores",
+                        f"leave out --{changed[0].replace('_', '-')}, or choose another strategy")  # fmt: skip
 
     @property
     def mining(self) -> bool:
@@ -128,9 +146,11 @@ class TrainOptions:
         return 1 if len(self.organs) == 1 else len(self.organs) + 1
 
     @property
-    def mine_iteration(self) -> int:
-        """The iteration at which part A is scored."""
-        return min(max(round(self.mine_at * self.iterations), 1), self.iterations - 1)
+    def mine_iterations(self) -> tuple[int, ...]:
+        """The iterations at which slices are scored, in order; at least one, whatever the strategy."""
+        if self.mine_every is not None:
+            return tuple(range(self.mine_every, self.iterations, self.mine_every))
+        return (min(max(round(self.mine_at * self.iterations), 1), self.iterations - 1),)
 
     @property
     def epoch_iterations(self) -> int:
@@ -140,7 +160,7 @@ class TrainOptions:
     @property
     def trunk_iterations(self) -> int:
         """Iterations up to the end of the last epoch before mining: what runs can share that differ after it."""
-        return self.mine_iteration // self.epoch_iterations * self.epoch_iterations
+        return self.mine_iterations[0] // self.epoch_iterations * self.epoch_iterations
 
     def to_json(self) -> dict[str, Any]:
         """Return plain values."""

@@ -11,9 +11,9 @@ from kerasbalance.data.store import CaseFacts, SliceStore
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.evaluation.splits import split_cases
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.parts import PART_A, PART_B, TEST, VALIDATION
 from kerasbalance.experiments.tabular import read_csv, to_csv
 
-TEST, VALIDATION, PART_A, PART_B = "test", "validation", "A", "B"
 _DRAWS = (TEST, VALIDATION, PART_A)
 """A draw is named by the seed and by its place here."""
 COLUMNS = ("case", "patient", "part", "slices", "positive")

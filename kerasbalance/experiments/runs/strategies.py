@@ -5,7 +5,6 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import kerasbalance as kb
-from kerasbalance.data.errors import DataError
 
 if TYPE_CHECKING:
     from kerasbalance.batches.index import Refs
@@ -21,6 +20,8 @@ class Material:
         rule: Which scores are hard.
         flips: Forms of the slices.
         seed: Seed of the run.
+        repeat: How often each form of a hard slice is added.
+        skip_worst: The share of the candidates, the very worst, that is set aside.
     """
 
     base: "Refs"
@@ -28,6 +29,18 @@ class Material:
     rule: Any
     flips: tuple[str, ...]
     seed: int
+    repeat: int = 1
+    skip_worst: float = 0.0
+
+    @property
+    def ways(self) -> dict[str, Any]:
+        """How hard slices join, as arguments of `kerasbalance.HardSliceSampler`."""
+        return {
+            "flips": self.flips,
+            "base_flips": self.flips,
+            "repeat": self.repeat,
+            "skip_worst": self.skip_worst,
+        }
 
 
 @dataclass(frozen=True)
@@ -56,14 +69,12 @@ class Strategy:
 
 
 def _on_top(given: Material) -> Any:
-    return kb.mine_on_top(given.base, given.rule, flips=given.flips, base_flips=given.flips)
+    return kb.mine_on_top(given.base, given.rule, **given.ways)
 
 
 def _of_part_a(choose: Callable[[Material], Any]) -> Callable[[Material], Any]:
     def make(given: Material) -> Any:
-        return kb.HardSliceSampler(
-            given.base, given.candidates, choose(given), flips=given.flips, base_flips=given.flips
-        )
+        return kb.HardSliceSampler(given.base, given.candidates, choose(given), **given.ways)
 
     return make
 
@@ -105,22 +116,3 @@ STRATEGIES = {
         ),
     )
 }  # fmt: skip
-
-_RULES = {"below": "SCORE", "lowest": "SHARE"}
-RULE_FORMS = " or ".join(f"{name}:{value}" for name, value in _RULES.items())
-
-
-def parse_rule(text: str) -> Any:
-    """Turn "below:0.923" or "lowest:0.15" into a rule.
-
-    Raises:
-        DataError: If it is no rule, or its number is out of range (code `USAGE`).
-    """
-    name, _, value = text.partition(":")
-    try:
-        if name not in _RULES:
-            raise ValueError(name)
-        return getattr(kb, name)(float(value))
-    except ValueError:
-        raise DataError("USAGE", f"rule {text!r}", f"{RULE_FORMS}, with a number from 0 to 1",
-                        "correct --rule, for example --rule lowest:0.15") from None  # fmt: skip

@@ -20,18 +20,12 @@ from kerasbalance.experiments.runs.history import HistoryFile
 from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.parts import PART_A, PART_B, VALIDATION
 from kerasbalance.experiments.runs.planes import PaddedSource
+from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
-from kerasbalance.experiments.runs.split import (
-    PART_A,
-    PART_B,
-    VALIDATION,
-    SplitRow,
-    read_split,
-    split_store,
-    write_split,
-)
-from kerasbalance.experiments.runs.strategies import STRATEGIES, Material, parse_rule
+from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
+from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
 from kerasbalance.lock import FolderLock
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.training.checkpoint_reading import read_newest
@@ -165,6 +159,11 @@ class Run:
         refs = self.store.refs(self.options.organs, numbers)
         return np.setdiff1d(refs, self._excluded) if {PART_A, PART_B} & set(parts) else refs
 
+    def case_slices(self, part: str) -> tuple[np.ndarray, np.ndarray]:
+        """Return the slice refs of a part, int64, and the number of the case of each."""
+        refs = self.refs(part)
+        return refs, self.store.case_of(refs)
+
     @functools.cached_property
     def _excluded(self) -> np.ndarray:
         file = self.folder.exclude_file
@@ -232,7 +231,10 @@ class Run:
         model = build_model(options, source.plane)
         compile_model(model, options)
         base, candidates = self.refs(PART_B), self.refs(PART_A)
-        material = Material(base, candidates, parse_rule(options.rule), options.flips, options.seed)
+        rule = parse_rule(options.rule).make(self.case_slices)
+        material = Material(
+            base, candidates, rule, options.flips, options.seed, options.repeat, options.skip_worst
+        )
         sampler = STRATEGIES[options.strategy].make(material)
         dataset = kb.IndexedDataset(
             source,
@@ -243,8 +245,10 @@ class Run:
         )
         if not options.mining:
             return model, dataset, None
-        at = options.mine_iteration
-        return model, dataset, kb.ScheduledMining(dataset, sampler, at=at, batch_size=options.batch_size)
+        when = (
+            {"at": options.mine_iterations} if options.mine_every is None else {"every": options.mine_every}
+        )
+        return model, dataset, kb.ScheduledMining(dataset, sampler, **when, batch_size=options.batch_size)
 
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0

@@ -12,7 +12,8 @@ from typing import Any
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.experiments.runs.folder import installed_versions
-from kerasbalance.experiments.runs.options import OWN_RATE, RATES, TrainOptions, usage
+from kerasbalance.experiments.runs.optimizers import default_rate
+from kerasbalance.experiments.runs.options import TrainOptions, usage
 from kerasbalance.experiments.studies.arms import Arm, parse_arm
 from kerasbalance.experiments.tabular import to_json
 
@@ -69,14 +70,14 @@ class StudyOptions:
     def __post_init__(self) -> None:
         neutral = dataclasses.replace(
             self.base, organs=("any",), model="unet", ratio=0.5, strategy="mined", loss="dice", seed=0,
-            learning_rate=RATES["unet"],
+            learning_rate=default_rate(self.base.optimizer, "unet"),
         )  # fmt: skip
         object.__setattr__(self, "base", neutral)
         strangers = [model for model in self.rates if model not in self.models]
         if strangers:
             raise usage(f"a learning rate for {', '.join(strangers)}", f"models {', '.join(self.models)}",
                         "correct --learning-rate")  # fmt: skip
-        rates = {model: self.rates.get(model, RATES.get(model, OWN_RATE)) for model in self.models}
+        rates = {m: self.rates.get(m, default_rate(self.base.optimizer, m)) for m in self.models}
         object.__setattr__(self, "rates", rates)
         object.__setattr__(self, "arms", tuple(parse_arm(arm).name for arm in self.arms))
         for name in ("organs", "models", "arms"):

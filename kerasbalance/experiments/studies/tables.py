@@ -61,8 +61,9 @@ def markdown(record: StudyRecord, groups: Sequence[GroupResults]) -> str:
         lines += [*(f"* {line}" for line in legend(group)), ""]
         lines += [*_markdown_table(PAIR_HEADERS, (pair_cells(d) for d in group.differences)), ""]
     base = record.options.base
+    scored = f"after {base.mine_iterations[0]}" if base.mine_every is None else f"every {base.mine_every}"
     lines += ["## What was run", "", f"{base.iterations} iterations of batches of {base.batch_size}, slices scored "
-              f"after {base.mine_iteration}, rule {base.rule}, flips {', '.join(base.flips)}, SGD with momentum "
+              f"{scored}, rule {base.rule}, flips {', '.join(base.flips)}, {base.optimizer} with momentum "
               f"{base.momentum:g}, backend {record.backend} on {record.threads} cores. Versions: "
               f"{', '.join(f'{name} {version}' for name, version in record.versions.items())}.", ""]  # fmt: skip
     return "\n".join(lines)
