@@ -174,8 +174,8 @@ def _show_images(survey: "Survey", show_paths: bool) -> None:
         for number, row in enumerate(survey.images, 1)
     ]  # fmt: skip
     if rows:
-        click.echo(table(["NIfTI file", "slices", "size", "spacing mm", "problems"], rows[:LISTED]))
-        _tell_more(len(rows), "NIfTI files")
+        click.echo(table(["image file", "slices", "size", "spacing mm", "problems"], rows[:LISTED]))
+        _tell_more(len(rows), "image files")
     for row in survey.images[:LISTED]:
         if row.problem:
             click.echo(f"refused  {readable(row.problem.message(show_path=show_paths))}")

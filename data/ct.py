@@ -1,4 +1,4 @@
-"""The CT at a path, whatever its form: a DICOM series or a NIfTI file."""
+"""The CT at a path, whatever its form: a DICOM series or an image file (NIfTI, NRRD, MetaImage)."""
 
 import os
 from dataclasses import replace
@@ -64,7 +64,7 @@ class DicomCT:
 
 
 class ImageCT:
-    """A NIfTI file of which the header was checked.
+    """An image file of which the header was checked.
 
     Args:
         path: The file.
@@ -74,7 +74,7 @@ class ImageCT:
         notes: What the header was forgiven.
 
     Raises:
-        DataError: If the file has no usable NIfTI header.
+        DataError: If the file has no usable header.
     """
 
     def __init__(self, path: Path) -> None:
@@ -93,7 +93,7 @@ class ImageCT:
         return source_digest(volume.hu, volume.grid)
 
     def identifiers(self) -> tuple[str, ...]:
-        """Return what tells this CT from others: the digest, since NIfTI has no identifiers."""
+        """Return what tells this CT from others: the digest, since image files have no identifiers."""
         return (self.digest(),)
 
     def read(self) -> Volume:
@@ -116,7 +116,7 @@ def open_ct(
     """Open the CT at a path: its headers are read and checked, and no pixel is decoded.
 
     Args:
-        path: A folder with a DICOM series, a DICOM file, a NIfTI file, or a folder with one NIfTI file and
+        path: A folder with a DICOM series, a DICOM file, an image file, or a folder with one image file and
             no DICOM CT.
         allow: Relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
         series: Number of the series in the folder, as `inspect` lists them; None where there is only one.
@@ -133,7 +133,7 @@ def open_ct(
     if not scan.series and not scan.errors:
         images = [file.path for file in scan.not_dicom if begins_as_image(file.path)]
         if len(images) > 1:
-            raise DataError("SEVERAL_SERIES", f"{len(images)} NIfTI files", "one CT", "name the file of the CT",
+            raise DataError("SEVERAL_SERIES", f"{len(images)} image files", "one CT", "name the file of the CT",
                             path=path)  # fmt: skip
         if images:
             return _open_image(images[0], series)
@@ -144,7 +144,7 @@ def open_ct(
 
 def _open_image(path: Path, series: int | None) -> ImageCT:
     if series not in (None, 1):
-        raise DataError("NO_SERIES", f"series number {series} of a NIfTI file", "1, since it holds one CT",
+        raise DataError("NO_SERIES", f"series number {series} of an image file", "1, since it holds one CT",
                         "leave --series out", path=path)  # fmt: skip
     return ImageCT(path)
 

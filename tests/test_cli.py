@@ -14,6 +14,7 @@ import pytest
 from click.testing import CliRunner
 from made.cases import made_pair, make_cohort, write_nifti
 from made.commands import environment, invoke, run_cli
+from made.images import write_metaimage, write_nrrd
 from made.series import make_series
 from made.stores import made_store
 
@@ -106,7 +107,7 @@ def test_refused_cases_are_listed_and_exit_3_says_some_were_taken(cohort, tmp_pa
     result = run(tmp_path, "ingest", data, "--out", "store", exit_code=3)
     refused = [line for line in result.stdout.splitlines() if line.startswith("refused")]
     assert refused[0].startswith(
-        "refused  UNREADABLE: case 2 of 3, mask: a source that cannot be read (No such file"
+        "refused  UNREADABLE: case 2 of 3, mask: no such file or directory; expected a readable file"
     )
     assert refused[1].startswith("refused  NO_SERIES: case 3 of 3")
     assert result.stdout.endswith("1 taken, 2 refused\n")
@@ -336,6 +337,23 @@ def test_inspect_looks_at_one_nifti_file(tmp_path):
     write_nifti(tmp_path / "ct.nii.gz", np.zeros((5, 16, 24), np.int16))
     result = run(tmp_path, "inspect", "ct.nii.gz", exit_code=0)
     assert re.search(r"1 +5 +16 x 24 +3 x 0.8 x 0.8 +ok", result.stdout)
+    assert "skipped" not in result.stdout
+
+
+def test_inspect_lists_image_files_and_skips_neither_them_nor_their_voxels(tmp_path):
+    affine = np.diag([0.8, 0.8, 3.0, 1.0])
+    write_nrrd(tmp_path / "data.nrrd", np.zeros((5, 16, 24), np.int16), affine)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data.nrrd").rename(tmp_path / "data" / "a.nrrd")
+    write_metaimage(
+        tmp_path / "data" / "b.mhd", np.zeros((6, 16, 24), np.int16), affine, ElementDataFile="b.raw"
+    )
+    result = run(tmp_path, "inspect", "data", exit_code=0)
+    assert re.search(r"image file +slices +size", result.stdout)
+    assert re.search(r"2 +6 +16 x 24 +3 x 0.8 x 0.8 +ok", result.stdout)
+    assert "skipped" not in result.stdout
+    (tmp_path / "data" / "notes.txt").write_text("text")
+    assert "1 files that are no DICOM skipped" in run(tmp_path, "inspect", "data", exit_code=0).stdout
 
 
 def test_long_lists_are_capped_and_say_what_differs(tmp_path):

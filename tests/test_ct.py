@@ -56,8 +56,8 @@ def test_a_dicom_series_counts_before_a_nifti_file_beside_it(tmp_path):
 
 def test_the_voxels_of_a_nifti_file_are_unpacked_once_and_only_when_read(tmp_path, monkeypatch):
     path, unpacked = saved(tmp_path / "ct.nii.gz"), []
-    read = image_file._read_content
-    monkeypatch.setattr(image_file, "_read_content", lambda *a: unpacked.append(1) or read(*a))
+    read = image_file.read_content
+    monkeypatch.setattr(image_file, "read_content", lambda *a: unpacked.append(1) or read(*a))
     ct = open_ct(path)
     assert ct.grid.shape == (7, 20, 30)
     assert unpacked == []
@@ -116,15 +116,15 @@ def test_one_of_several_series_is_chosen_by_number_or_uid(tmp_path):
         (
             lambda p: p,
             None,
-            "^NO_SERIES: no DICOM image and no NIfTI file; expected a CT; name the folder or",
+            "^NO_SERIES: no DICOM image and no image file .NIfTI, NRRD, MetaImage.; expected a CT; name the folder or",
         ),
         (lambda p: p / "absent", None, r"^UNREADABLE: a source that cannot be read \(No such file"),
         (
             lambda p: [saved(p / "a.nii"), saved(p / "b.nii.gz")] and p,
             None,
-            "^SEVERAL_SERIES: 2 NIfTI files; expected one CT; name the file of the CT",
+            "^SEVERAL_SERIES: 2 image files; expected one CT; name the file of the CT",
         ),
-        (lambda p: saved(p / "a.nii"), 2, "^NO_SERIES: series number 2 of a NIfTI file; expected 1, since"),
+        (lambda p: saved(p / "a.nii"), 2, "^NO_SERIES: series number 2 of an image file; expected 1, since"),
     ],
 )
 def test_what_is_not_one_ct_is_refused_in_words(tmp_path, make, series, message):
@@ -135,7 +135,7 @@ def test_what_is_not_one_ct_is_refused_in_words(tmp_path, make, series, message)
 @pytest.mark.parametrize("content", [b"", b"text", gzip.compress(b"text" * 400, mtime=0)])
 def test_a_file_that_is_neither_is_refused(tmp_path, content):
     (tmp_path / "ct").write_bytes(content)
-    with pytest.raises(DataError, match="NO_SERIES: no DICOM image and no NIfTI file"):
+    with pytest.raises(DataError, match="NO_SERIES: no DICOM image and no image file"):
         open_ct(tmp_path / "ct")
 
 

@@ -142,7 +142,8 @@ def test_a_folder_without_dicom_is_refused(tmp_path, where):
         (tmp_path / "readme.txt").write_text("nothing")
         (tmp_path / "numbers").write_bytes(struct.pack("<4I", 8, 2**31, 5, 1))
     assert str(refusal(tmp_path)) == (
-        "NO_SERIES: no DICOM image and no NIfTI file; expected a CT; name the folder or file of the CT"
+        "NO_SERIES: no DICOM image and no image file (NIfTI, NRRD, MetaImage); expected a CT; "
+        "name the folder or file of the CT"
     )
 
 

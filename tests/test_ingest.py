@@ -225,7 +225,9 @@ def test_a_refused_case_stops_no_other(cohort, tmp_path):
 def test_a_missing_mask_is_called_a_mask(cohort, tmp_path):
     missing = replace(cohort[0], mask=tmp_path / "nowhere.nii")
     error = take(tmp_path, [missing])[0].error
-    assert str(error).startswith("UNREADABLE: case 1 of 4, mask: a source that cannot be read (No such file")
+    assert str(error).startswith(
+        "UNREADABLE: case 1 of 4, mask: no such file or directory; expected a readable file"
+    )
     assert error.path == missing.mask
 
 

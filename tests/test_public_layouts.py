@@ -3,10 +3,13 @@
 import numpy as np
 import pytest
 from made.cases import made_pair, write_nifti
+from made.images import write_metaimage, write_nrrd
 from made.stores import statuses, take
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.ingest.case import CaseRequest
 from kerasbalance.data.ingest.layouts import find_cases
+from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.phantom import write_phantom
 from kerasbalance.data.store import SliceStore
 
@@ -47,6 +50,44 @@ def test_a_public_layout_is_found_at_any_depth_with_the_values_of_its_organs(tmp
         np.testing.assert_array_equal(y == number, np.isin(made, made_values))
 
 
+LPS = np.diag([0.8, 0.8, 3.0, 1.0])
+
+
+@pytest.mark.parametrize(
+    ("ct", "mask", "layout"),
+    [
+        ("p1/CT.nrrd", "p1/Segmentation.seg.nrrd", "a CT file with its masks beside it"),
+        ("p1/volume.mha", "p1/label.mha", "a CT file with its masks beside it"),
+        ("a_7.nrrd", "a_7.seg.nrrd", "3D Slicer (NAME.nrrd, NAME.seg.nrrd or NAME-label.nrrd)"),
+        ("a_7.nrrd", "a_7-label.nrrd", "3D Slicer (NAME.nrrd, NAME.seg.nrrd or NAME-label.nrrd)"),
+        ("T/imagesTr/a_0000.mha", "T/labelsTr/a.mha", "nnU-Net or Decathlon (imagesTr, labelsTr)"),
+    ],
+)
+def test_nrrd_and_metaimage_are_found_in_layouts_and_ingested(tmp_path, ct, mask, layout):
+    hu, labels = made_pair(0)
+    for path, volume in ((tmp_path / "data" / ct, hu), (tmp_path / "data" / mask, labels)):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        (write_metaimage if path.suffix == ".mha" else write_nrrd)(path, volume, LPS)
+    found = find_cases(tmp_path / "data", (OrganRule("liver", (1,)), OrganRule("spleen", (2,))))
+    assert (found.name, len(found.requests), found.notes) == (layout, 1, ())
+    (outcome,) = take(tmp_path, list(found.requests))
+    assert (outcome.status, outcome.facts.organs) == ("taken", ("liver", "spleen"))
+    x, y = SliceStore(tmp_path / "store").source(("liver", "spleen")).read(np.arange(5))
+    np.testing.assert_array_equal(x[..., 0], hu)
+    np.testing.assert_array_equal(y[..., 0], labels)
+
+
+def test_a_change_of_the_voxels_beside_a_header_is_seen(tmp_path):
+    hu, labels = made_pair(0)
+    ct = write_metaimage(tmp_path / "ct.mhd", hu, LPS, ElementDataFile="ct.raw")
+    mask = write_nrrd(tmp_path / "mask.nhdr", labels, LPS, "raw", data_file="mask.raw")
+    request = CaseRequest(ct, mask, (OrganRule("liver", (1,)), OrganRule("spleen", (2,))))
+    assert [statuses(take(tmp_path, [request])) for _ in range(2)] == [["taken"], ["unchanged"]]
+    (tmp_path / "mask.raw").write_bytes(labels[::-1].tobytes())
+    assert statuses(take(tmp_path, [request])) == ["CHANGED"]
+    assert statuses(take(tmp_path, [request], replace_changed=True)) == ["replaced"]
+
+
 def test_one_file_for_each_organ_beside_the_ct_is_one_case(tmp_path):
     hu, labels = made_pair(0)
     write_nifti(tmp_path / "data" / "p1" / "CT.nii.gz", hu)
@@ -72,7 +113,7 @@ def test_in_a_mixed_tree_every_ct_with_a_mask_is_a_case(tmp_path):
         "KiTS (imaging, segmentation); DICOM with SEG or RTSTRUCT that refer to their CT series"
     )
     assert len(layout.requests) == 7
-    assert [note.text for note in layout.notes] == ["1 NIfTI files belong to no case and were left out"]
+    assert [note.text for note in layout.notes] == ["1 image files belong to no case and were left out"]
     outcomes = take(tmp_path, list(layout.requests), jobs=2)
     assert sorted(statuses(outcomes)) == ["LABEL_RULE", "UNREADABLE", *["taken"] * 5]
 

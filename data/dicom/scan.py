@@ -173,7 +173,11 @@ def _nothing(scan: Scan) -> DataError:
         return _error(scan, "NOT_CT", f"DICOM files but no CT image ({', '.join(found)})", "a CT series",
                       "name the folder of the CT series")  # fmt: skip
     return _error(
-        scan, "NO_SERIES", "no DICOM image and no NIfTI file", "a CT", "name the folder or file of the CT"
+        scan,
+        "NO_SERIES",
+        "no DICOM image and no image file (NIfTI, NRRD, MetaImage)",
+        "a CT",
+        "name the folder or file of the CT",
     )
 
 

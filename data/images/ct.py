@@ -1,4 +1,4 @@
-"""CT stored as NIfTI, in Hounsfield units."""
+"""CT stored as NIfTI, NRRD or MetaImage, in Hounsfield units."""
 
 import hashlib
 import math
@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.images.image import StoredImage, no_geometry, read_image
+from kerasbalance.data.images.header import StoredImage, no_geometry
+from kerasbalance.data.images.image import read_image
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
 from kerasbalance.data.volume.volume import Identity, Volume
@@ -20,27 +21,30 @@ TILT_DEGREES = 0.1
 
 
 def read_image_ct(path: Path | str) -> Volume:
-    """Read a CT in NIfTI form, of any orientation, as Hounsfield units in the canonical frame.
+    """Read a CT from an image file, of any orientation, as Hounsfield units in the canonical frame.
 
     Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
 
     Args:
-        path: A `.nii` or `.nii.gz` file.
+        path: A NIfTI, NRRD or MetaImage file.
 
     Returns:
         The volume; its digest is over int16 voxels, shape and affine (rounded to 1e-4 mm) in the canonical
         frame, so it is the same for any axis order and packing.
 
     Raises:
-        DataError: As `read_image`; also for values that are no Hounsfield units (`NOT_HU`) and for an
-            in-plane grid that is not rectangular (`NO_GEOMETRY`).
+        DataError: As `read_image`; also for values that are no Hounsfield units (`NOT_HU`), for an
+            in-plane grid that is not rectangular (`NO_GEOMETRY`), and for a segmentation (`NOT_CT`).
     """
     path = Path(path)
     image = read_image(path, max_ratio=MAX_CT_RATIO)
+    if image.header.segments:
+        raise DataError("NOT_CT", "a segmentation of 3D Slicer", "a CT", "name it with --mask, and its CT as SRC",
+                        path=path)  # fmt: skip
     hu, notes = _hounsfield(image, path)
     turned, grid = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
-    return Volume(hu, grid, "nifti", Identity(), {}, (*image.notes, *notes, *_check_angles(grid, path)))
+    return Volume(hu, grid, image.kind, Identity(), {}, (*image.notes, *notes, *_check_angles(grid, path)))
 
 
 def _hounsfield(image: StoredImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
@@ -62,7 +66,7 @@ def _signed(plane: NDArray[Any]) -> NDArray[Any]:
 def _check_angles(grid: Grid, path: Path) -> list[Note]:
     row, column = (step / np.linalg.norm(step) for step in (grid.row_step_mm, grid.column_step_mm))
     if abs(row @ column) > math.sin(math.radians(TILT_DEGREES)):
-        raise no_geometry("a NIfTI affine that shears the slices", path)
+        raise no_geometry("an affine that shears the slices", path)
     if grid.shape[0] < 2:
         return []
     step = grid.positions_mm[1] - grid.positions_mm[0]

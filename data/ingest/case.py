@@ -17,6 +17,7 @@ from kerasbalance.data.dicom.checks import check_allow
 from kerasbalance.data.dicom.guard import is_dicom
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import list_files, read_regular
+from kerasbalance.data.images.image import voxel_file
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, check_rules
 from kerasbalance.data.masks import Mask
@@ -148,15 +149,24 @@ def _mask_states(request: CaseRequest) -> tuple[tuple[object, ...], ...]:
 
 
 def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
-    states = [(file.path, os.lstat(file.path)) for file in list_files(path)[0]]
+    states = [(file, os.lstat(file)) for file in _files(path)]
     return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
+
+
+def _files(path: Path) -> list[Path]:
+    """Return the files of a mask: those of a folder, or a file with the one that its header names."""
+    if os.path.isdir(path):
+        return [file.path for file in list_files(path)[0]]
+    beside = voxel_file(path)
+    return [path] if beside is None else [path, beside]
 
 
 def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
     digest = hashlib.sha256(ct_digest.encode())
     for mask in request.masks:
-        files, _ = list_files(mask.path)
-        digest.update("".join(sorted(_mask_file_digest(file.path, mask.path) for file in files)).encode())
+        home = mask.path if os.path.isdir(mask.path) else mask.path.parent
+        parts = sorted(_mask_file_digest(file, mask.path, home) for file in _files(mask.path))
+        digest.update("".join(parts).encode())
     if any(
         mask.png_order == "file" for mask in request.masks
     ):  # masks are paired with the CT's files in the order of their names
@@ -168,11 +178,11 @@ def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> 
     return digest.hexdigest()
 
 
-def _mask_file_digest(path: Path, root: Path) -> str:
+def _mask_file_digest(path: Path, mask: Path, home: Path) -> str:
     content = read_regular(path)
     digest = hashlib.sha256(hashlib.sha256(content).digest())
-    place = path.relative_to(root)
-    # The names of NIfTI and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
+    place = Path() if path == mask else Path(os.path.relpath(path, home))
+    # The names of image and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
     name = place.parent if is_dicom(content) else place
     digest.update(os.fsencode(name))
     return digest.hexdigest()

@@ -1,4 +1,4 @@
-"""Cases of DICOM: masks that refer to their CT series, and NIfTI masks that lie beside one."""
+"""Cases of DICOM: masks that refer to their CT series, and masks in image files that lie beside one."""
 
 from collections.abc import Sequence
 from contextlib import closing
@@ -50,7 +50,7 @@ def _uid_of(series: Series) -> str:
 
 
 def _beside(scan: Scan, claimed: Sequence[Path]) -> list[Found]:
-    """Pair a series with the NIfTI masks in its folder or the one above, where no other series lies."""
+    """Pair a series with the masks in image files in its folder or the one above, where no other series lies."""
     homes = [_folder_of(series) for series in scan.series]
     found: list[Found] = []
     for series, home in zip(scan.series, homes, strict=True):

@@ -11,10 +11,11 @@ from pathlib import Path
 from kerasbalance.data.dicom.guard import is_dicom
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import SourceFile, list_files, open_regular
+from kerasbalance.data.images.image import ENDINGS
 from kerasbalance.data.ingest.case import CaseRequest
 from kerasbalance.data.ingest.dicom_tree import find_dicom_cases
 from kerasbalance.data.ingest.manifest import Layout, numbered, read_manifest
-from kerasbalance.data.ingest.named_layouts import IMAGE_ENDINGS, NAMES, find_named_cases
+from kerasbalance.data.ingest.named_layouts import NAMES, find_named_cases
 from kerasbalance.data.labels import OrganRule
 
 __all__ = ["Layout", "find_cases", "read_manifest"]
@@ -73,8 +74,8 @@ def _unclaimed(root: Path, claimed: set[Path]) -> list[SourceFile]:
 def _left_over(rest: list[SourceFile], claimed: set[Path]) -> list[Note]:
     """Make a note on image files that belong to no case."""
     free = [file for file in rest if claimed.isdisjoint([file.path, *file.path.parents])]
-    count = sum(file.path.name.endswith(IMAGE_ENDINGS) for file in free)
-    return [Note("NO_CASE", f"{count} NIfTI files belong to no case and were left out")] if count else []
+    count = sum(file.path.name.lower().endswith(ENDINGS) for file in free)
+    return [Note("NO_CASE", f"{count} image files belong to no case and were left out")] if count else []
 
 
 def _looks_like_dicom(path: Path) -> bool:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import natural_key
+from kerasbalance.data.images.image import ENDINGS, stem
 from kerasbalance.data.ingest.case import CaseRequest, join_masks
 from kerasbalance.data.ingest.dataset_json import dataset_rules
 from kerasbalance.data.labels import OrganRule, known_organ
@@ -14,7 +15,6 @@ from kerasbalance.data.labels import OrganRule, known_organ
 Found = CaseRequest | DataError | Note
 Rules = tuple[OrganRule, ...]
 
-IMAGE_ENDINGS = (".nii.gz", ".nii")
 MAX_FOLDERS = 100_000
 
 _CT_NAMES = frozenset({"ct", "image", "img", "imaging", "volume", "scan"})
@@ -44,13 +44,8 @@ def homes(root: Path) -> list[Path]:
 
 def images(folder: Path) -> list[Path]:
     """Return the image files directly in a folder, in natural order."""
-    files = [p for p in folder.iterdir() if p.name.endswith(IMAGE_ENDINGS) and not p.name.startswith(".")]
+    files = [p for p in folder.iterdir() if p.name.lower().endswith(ENDINGS) and not p.name.startswith(".")]
     return sorted(files, key=lambda path: natural_key(path.name))
-
-
-def stem(path: Path) -> str:
-    """Return a file name without the ending of an image."""
-    return next((path.name[: -len(end)] for end in IMAGE_ENDINGS if path.name.endswith(end)), path.name)
 
 
 def _two_folders(
@@ -65,9 +60,7 @@ def _two_folders(
     used: set[Path] = set()
     for mask in images(right):
         bases = dict.fromkeys([stem(mask), re.sub("^label", "img", stem(mask))])
-        names = [
-            f"{base}{end}{suffix}" for base in bases for end in ("_0000", "") for suffix in IMAGE_ENDINGS
-        ]
+        names = [f"{base}{end}{suffix}" for base in bases for end in ("_0000", "") for suffix in ENDINGS]
         candidates = [left / name for name in names]
         image = next((path for path in candidates if os.path.isfile(path)), candidates[0])
         used.add(image)
@@ -122,7 +115,7 @@ def _totalsegmentator(folder: Path) -> list[Found]:
 
 
 def _kits(folder: Path) -> list[Found]:
-    for suffix in IMAGE_ENDINGS:
+    for suffix in ENDINGS:
         ct, mask = folder / f"imaging{suffix}", folder / f"segmentation{suffix}"
         if os.path.isfile(mask) and (os.path.isfile(ct) or re.fullmatch(r"case_\d+", folder.name)):
             return [CaseRequest(ct, mask, _KITS)]
@@ -140,12 +133,24 @@ def masks_beside(ct: Path, folder: Path, series_uid: str) -> list[Found]:
     case: CaseRequest | None = None
     for path in images(folder):
         organ = known_organ(stem(path))
-        if path == ct or (organ is None and not _MASK_NAMES.fullmatch(stem(path).lower())):
+        if path == ct or not (organ or _is_segmentation(path) or _MASK_NAMES.fullmatch(stem(path).lower())):
             continue
         rules = (OrganRule(organ),) if organ else ()
         request = CaseRequest(ct, path, rules, series_uid=series_uid)
         case = join_masks(case, request) if case else request
     return [case] if case else []
+
+
+def _is_segmentation(path: Path) -> bool:
+    return path.name.lower().endswith(".seg.nrrd")
+
+
+def _slicer(folder: Path) -> list[Found]:
+    """Pair the files that 3D Slicer names after their CT."""
+    masks = [path for path in images(folder) if _is_segmentation(path) or stem(path).endswith("-label")]
+    cts = {stem(path): path for path in images(folder) if path not in masks}
+    pairs = [(cts.get(stem(mask).removesuffix("-label")), mask) for mask in masks]
+    return [CaseRequest(ct, mask) for ct, mask in pairs if ct]
 
 
 def _lits(folders: Iterable[Path]) -> list[Found]:
@@ -180,6 +185,7 @@ _BY_FOLDER: dict[str, Callable[[Path], list[Found]]] = {
     "BTCV (img, label)": _btcv,
     "FLARE (TrainingImg, TrainingMask or images, labels)": _flare,
     "a CT file with its masks beside it": _beside_ct,
+    "3D Slicer (NAME.nrrd, NAME.seg.nrrd or NAME-label.nrrd)": _slicer,
 }
 _LITS_NAME = "LiTS (volume-N, segmentation-N)"
 NAMES = (*_BY_FOLDER, _LITS_NAME)

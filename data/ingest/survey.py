@@ -1,5 +1,6 @@
 """What lies in a folder, before anything is ingested: series, other DICOM, and what is wrong with them."""
 
+import os
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
@@ -40,7 +41,7 @@ class SeriesRow:
 
 @dataclass(frozen=True)
 class ImageRow:
-    """One NIfTI file as `inspect` lists it.
+    """One image file as `inspect` lists it.
 
     Args:
         path: the file.
@@ -49,6 +50,7 @@ class ImageRow:
         columns: pixels along x.
         spacing_mm: between slices, rows and columns.
         problem: why it cannot be read; None if its header is sound.
+        voxel_file: the file beside it that holds its voxels; None where it holds them itself.
     """
 
     path: Path
@@ -57,6 +59,7 @@ class ImageRow:
     columns: int = 0
     spacing_mm: tuple[float, ...] = ()
     problem: DataError | None = None
+    voxel_file: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Survey:
         others: Number of other DICOM files by modality.
         notes: What was skipped.
         errors: DICOM files that cannot be understood.
-        images: NIfTI files.
+        images: Image files (NIfTI, NRRD, MetaImage).
     """
 
     series: tuple[SeriesRow, ...]
@@ -86,7 +89,7 @@ def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
         allow: Relaxations by name.
 
     Returns:
-        The survey; a folder without DICOM and NIfTI gives an empty one.
+        The survey; a folder without DICOM and image files gives an empty one.
 
     Raises:
         DataError: If `root` cannot be read.
@@ -95,16 +98,25 @@ def survey_folder(root: Path, allow: frozenset[str] = frozenset()) -> Survey:
     others = Counter(header.modality or "unknown" for header in scan.others)
     rows = tuple(_row(series) for series in scan.series)
     images = tuple(_image(file.path) for file in scan.not_dicom if begins_as_image(file.path))
-    return Survey(rows, dict(sorted(others.items())), scan.notes, scan.errors, images)
+    return Survey(rows, dict(sorted(others.items())), _notes(scan, images), scan.errors, images)
+
+
+def _notes(scan: Scan, images: tuple[ImageRow, ...]) -> tuple[Note, ...]:
+    """Return the notes of a scan, in which image files and their voxels do not count as skipped."""
+    known = {os.path.realpath(path) for image in images for path in (image.path, image.voxel_file) if path}
+    skipped = sum(os.path.realpath(file.path) not in known for file in scan.not_dicom)
+    notes = [note for note in scan.notes if note.code != "NOT_DICOM"]
+    return (*notes, Note("NOT_DICOM", f"{skipped} files that are no DICOM skipped")) if skipped else (*notes,)
 
 
 def _image(path: Path) -> ImageRow:
     try:
-        grid = read_image_header(path).grid
+        header = read_image_header(path)
     except DataError as error:
         return ImageRow(path, problem=error)
-    _, placed = to_canonical(np.broadcast_to(np.int16(0), grid.shape), grid)
-    return ImageRow(path, *placed.shape, tuple(round(v, 4) for v in placed.spacing_mm))
+    _, grid = to_canonical(np.broadcast_to(np.int16(0), header.grid.shape), header.grid)
+    spacing_mm = tuple(round(value, 4) for value in grid.spacing_mm)
+    return ImageRow(path, *grid.shape, spacing_mm, voxel_file=header.place.file)
 
 
 def _row(series: Series) -> SeriesRow:

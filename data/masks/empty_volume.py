@@ -9,7 +9,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import list_folder
 from kerasbalance.data.images.image import read_image_header
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.masks.read import kind_of
+from kerasbalance.data.masks.read import MASK_FORMS, kind_of
 from kerasbalance.data.masks.segmentation import own_grid
 from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.volume.geometry import Grid, to_canonical
@@ -19,7 +19,7 @@ from kerasbalance.data.volume.volume import Identity, Volume
 def empty_volume(reference: Path, prediction: Path) -> Volume:
     """Make a volume of zeros on the grid of the reference, or of both masks.
 
-    NIfTI and DICOM image series have a grid of their own: the reference's counts, or the prediction's where
+    Image files and DICOM image series have a grid of their own: the reference's counts, or the prediction's where
     the reference is a DICOM SEG, which holds only the slices that it marks. Two SEGs give the grid of both;
     they do not say where the CT ends, so no organ counts as cut off by its edge.
 
@@ -51,7 +51,7 @@ def _volume(grid: Grid, frame: str) -> Volume:
 
 
 def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
-    """Return `"seg"`, `"nifti"` or `"images"`, and the files of one stack."""
+    """Return `"seg"`, `"image"` or `"slices"`, and the files of one stack."""
     files = [path]
     while path.is_dir():
         listing = list_folder(path)
@@ -60,8 +60,8 @@ def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
             break
         path = listing.folders[0]  # a folder for each organ: all lie on one grid, as read_mask will check
     kinds = [(kind, file) for file in files if (kind := kind_of(file))]
-    if kinds and kinds[0][0].name == "nifti":
-        return "nifti", [kinds[0][1]]
+    if kinds and kinds[0][0].name == "image":
+        return "image", [kinds[0][1]]
     images = []
     for kind, file in kinds:
         found = kind.sop_class if kind.name == "dicom" else "png"
@@ -73,14 +73,13 @@ def _kind(path: Path, name: str) -> tuple[str, list[Path]]:
                             "no voxel grid of its own", "name the CT with --ct")  # fmt: skip
         images.append(file)
     if not images:
-        raise DataError("MASK_KIND", f"a {name} without NIfTI, DICOM or PNG files",
-                        "a mask as NIfTI, DICOM SEG, RTSTRUCT, DICOM image series or PNG stack",
+        raise DataError("MASK_KIND", f"a {name} without any mask file", MASK_FORMS,
                         "name the mask's file or folder", path=path)  # fmt: skip
-    return "images", images
+    return "slices", images
 
 
 def _grid(kind: str, files: list[Path]) -> tuple[Grid, str]:
-    if kind == "nifti":
+    if kind == "image":
         return read_image_header(files[0]).grid, ""
     unit = Grid.from_affine((1, 1, 1), np.eye(4))
     return load_series(files, Request(_volume(unit, ""), ())).grid, ""

@@ -1,4 +1,4 @@
-"""Masks that are stacks of numbers (NIfTI, DICOM image series, PNG), alone or one stack for each organ."""
+"""Masks that are stacks of numbers (image files, DICOM image series, PNG), alone or one stack for each organ."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -17,9 +17,9 @@ from kerasbalance.data.dicom.guard import (
 )
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
-from kerasbalance.data.images.image import is_image
+from kerasbalance.data.images.image import is_image, read_image_header, stem
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
-from kerasbalance.data.masks.image_masks import load_image
+from kerasbalance.data.masks.image_masks import label_map_of, mask_from_segments, read_mask_image
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
 from kerasbalance.data.masks.merging import merge_masks
@@ -30,7 +30,7 @@ from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
-NIFTI_ENDINGS = (".nii.gz", ".nii")
+MASK_FORMS = "a mask as NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, DICOM image series or PNG stack"
 
 
 @dataclass(frozen=True)
@@ -77,10 +77,10 @@ def read_mask(
 ) -> Mask:
     """Read a mask and map it, by position, onto the grid of its CT.
 
-    The kind is told from the content. A file may be NIfTI, DICOM SEG, RTSTRUCT or one DICOM or PNG image; a
-    folder may hold one such file, several SEG and RTSTRUCT (for example one organ each), a DICOM image series, a
-    PNG stack, one NIfTI file for each organ (`liver.nii.gz`, `kidney_left.nii.gz`), or a folder for each organ with
-    a series or a stack in it.
+    The kind is told from the content. A file may be an image file (NIfTI, NRRD, MetaImage, or a `.seg.nrrd` with
+    named segments), DICOM SEG, RTSTRUCT or one DICOM or PNG image. A folder may hold one such file, several SEG and
+    RTSTRUCT or several `.seg.nrrd` (for example one organ each), a DICOM image series, a PNG stack, one image file
+    for each organ (`liver.nii.gz`, `kidney_left.nrrd`), or a folder for each organ with a series or a stack in it.
 
     Args:
         path: A file or a folder.
@@ -119,10 +119,19 @@ def read_mask(
 def _read_file(path: Path, request: Request) -> Mask:
     kind = kind_of(path)
     if kind is None:
-        raise _no_mask("a file that is no NIfTI, DICOM or PNG", path)
+        raise _no_mask("a file that is none of these", path)
     if kind.name == "dicom":
         return _read_dicom_files({path: kind.sop_class}, request, path)
-    return mask_from_label_map(_load([path], kind.name, request), request)
+    if kind.name == "image":
+        return _read_image_file(path, request)
+    return mask_from_label_map(load_png([path], request), request)
+
+
+def _read_image_file(path: Path, request: Request) -> Mask:
+    image = read_mask_image(path, request)
+    if image.header.segments:
+        return mask_from_segments(image, request)
+    return mask_from_label_map(label_map_of(image), request)
 
 
 def _read_folder(folder: Path, request: Request) -> Mask:
@@ -146,16 +155,33 @@ def _read_kinds(folder: Path, listing: Listing, kinds: dict[str, dict[Path, str]
             names, lambda n: _load_part(listing.folders[n], request), request, word="folder"
         )
     if not kinds:
-        raise _no_mask("a folder without NIfTI, DICOM or PNG files", folder)
+        raise _no_mask("a folder without such files", folder)
     ((kind, classes),) = kinds.items()
     if kind == "dicom":
         return _read_dicom_files(classes, request, folder)
     paths = list(classes)
-    names = [_nifti_stem(path) for path in paths]
-    if kind == "nifti" and (len(paths) > 1 or _is_named_part(names[0], request)):
+    return _read_image_files(paths, request) if kind == "image" else _read_png(paths, request)
+
+
+def _read_png(paths: Sequence[Path], request: Request) -> Mask:
+    return mask_from_label_map(load_png(paths, request), request)
+
+
+def _read_image_files(paths: Sequence[Path], request: Request) -> Mask:
+    """Read the image files of a folder: one mask, one for each organ, or files with named segments."""
+    names = [stem(path) for path in paths]
+    named = sum(bool(read_image_header(path).segments) for path in paths)
+    if 0 < named < len(paths):
+        raise _ambiguous(
+            f"a folder with {named} of {len(paths)} image files with named segments", paths[0].parent
+        )
+    if named:
+        readers = [partial(_read_image_file, path, request) for path in paths]
+        return merge_masks(readers, request.rules) if len(readers) > 1 else readers[0]()
+    if len(paths) > 1 or _is_named_part(names[0], request):
         _refuse_numbers(request, "file")
-        return mask_from_parts(names, lambda n: _load([paths[n]], kind, request), request, word="file")
-    return mask_from_label_map(_load(paths, kind, request), request)
+        return mask_from_parts(names, lambda n: _load([paths[n]], "image", request), request, word="file")
+    return _read_image_file(paths[0], request)
 
 
 def _read_dicom_files(classes: dict[Path, str], request: Request, place: Path) -> Mask:
@@ -178,7 +204,7 @@ def _read_dicom_files(classes: dict[Path, str], request: Request, place: Path) -
 
 
 def _load(paths: Sequence[Path], kind: str, request: Request) -> LabelMap:
-    return load_image(paths[0], request) if kind == "nifti" else load_png(paths, request)
+    return label_map_of(read_mask_image(paths[0], request)) if kind == "image" else load_png(paths, request)
 
 
 def _load_part(folder: Path, request: Request) -> LabelMap:
@@ -188,8 +214,8 @@ def _load_part(folder: Path, request: Request) -> LabelMap:
         raise _ambiguous(f"a folder of one organ with {len(kinds)} kinds of mask files", folder)
     ((kind, classes),) = kinds.items()
     paths = list(classes)
-    if kind == "nifti" and len(paths) > 1:
-        raise _ambiguous(f"a folder of one organ with {len(paths)} NIfTI files", folder)
+    if kind == "image" and len(paths) > 1:
+        raise _ambiguous(f"a folder of one organ with {len(paths)} image files", folder)
     return load_series(paths, request) if kind == "dicom" else _load(paths, kind, request)
 
 
@@ -208,7 +234,7 @@ class FileKind:
     """What the content of a file shows.
 
     Args:
-        name: `"png"`, `"nifti"` or `"dicom"`.
+        name: `"png"`, `"image"` (NIfTI, NRRD or MetaImage) or `"dicom"`.
         sop_class: SOPClassUID of a DICOM file, or of what its Modality says it must be; "" for other files.
     """
 
@@ -227,7 +253,7 @@ def kind_of(path: Path) -> FileKind | None:
         if is_png(head):
             return FileKind("png")
         if is_image(head):
-            return FileKind("nifti")
+            return FileKind("image")
         # What follows the Modality is not parsed: the header of a SEG may hold thousands of sequences.
         return (
             FileKind("dicom", _sop_class(parse(file, path, last="Modality"), path))
@@ -244,14 +270,8 @@ def _sop_class(header: FileDataset, path: Path) -> str:
         return str(declared or by_modality.get(str(header.get("Modality") or ""), ""))
 
 
-def _nifti_stem(path: Path) -> str:
-    name = path.name
-    ending = next((e for e in NIFTI_ENDINGS if name.lower().endswith(e)), "")
-    return name[: len(name) - len(ending)]
-
-
 def _is_named_part(stem: str, request: Request) -> bool:
-    """Whether a folder's only NIfTI file bears an organ's name and the rules leave its values open."""
+    """Whether a folder's only image file bears an organ's name and the rules leave its values open."""
     if any(isinstance(value, int) for rule in request.rules for value in rule.values):
         return False
     return known_organ(stem) is not None
@@ -271,7 +291,7 @@ def _no_mask(received: str, path: Path) -> DataError:
     return DataError(
         "MASK_KIND",
         received,
-        "a mask as NIfTI, DICOM SEG, RTSTRUCT, DICOM image series or PNG stack",
+        MASK_FORMS,
         "name the mask's file or folder",
         path=path,
     )
