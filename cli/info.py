@@ -63,6 +63,10 @@ def _show(summary: "StoreSummary", rejections: "Sequence[Rejection]") -> None:
         between = " / ".join(f"{value:g}" for value in summary.slice_spacing_mm) or "unknown"
         within = " / ".join(f"{value:g}" for value in summary.pixel_spacing_mm)
         click.echo(f"spacing (min / median / max): slices {between} mm, pixels {within} mm")
+        if summary.suggested_spacing_mm is not None:
+            smallest, _, largest = summary.pixel_spacing_mm
+            click.echo(f"pixels differ by {100 * (largest / smallest - 1):.0f} %: `ingest --spacing "
+                       f"{summary.suggested_spacing_mm:g}` would bring all cases to the median")  # fmt: skip
         low, middle, high = summary.hu_percentiles
         click.echo(f"HU (median over cases): 0.5 % at {low:g}, half at {middle:g}, 99.5 % at {high:g}")
         rows = [

@@ -55,6 +55,15 @@ def _show(found: "Evaluation") -> None:
     if found.cleaned:
         click.echo("\nwith the largest connected part of the prediction only:")
         _show_summary(found.cleaned)
+    click.echo(_grid_words(found))
+
+
+def _grid_words(found: "Evaluation") -> str:
+    if not found.on_store:
+        return "judged on the CT's own grid"
+    if not found.on_ct:
+        return "judged on the store's grid; an ingest into a new store also keeps the reference on the CT's own grid"
+    return f"{found.on_ct} cases judged on the CT's own grid, {found.on_store} on the store's"
 
 
 def _show_summary(organs: "Sequence[OrganSummary]") -> None:

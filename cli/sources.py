@@ -36,7 +36,10 @@ _OPTIONS = (
     click.option("--png-order", type=click.Choice(["z-ascending", "z-descending", "file"]),
                  help="How PNG masks follow each other: by height, or file by file as the CT's names."),
     click.option("--resample-mask", is_flag=True, help="Map a mask of another grid by position (nearest voxel)."),
-    click.option("--crop", type=int, metavar="N", help="Cut the central N x N pixels out of each slice."),
+    click.option("--spacing", "spacing_mm", type=float, metavar="MM", help="Resample each slice to pixels of MM x MM "
+                 "millimetres, so that all cases have one pixel size. `info` suggests a value."),
+    click.option("--crop", type=int, metavar="N", help="Cut the central N x N pixels out of each slice (after "
+                 "--spacing), or pad it to so many."),
     click.option("--resize", type=int, metavar="N", help="Resample each slice to N x N pixels (after --crop)."),
     click.option("--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas: gap, "
                  "tilt, nonaxial, single, phases, burned-in, frame-of-reference. Recorded in the case."),
@@ -73,6 +76,7 @@ def _case_options(given: dict[str, Any]) -> "CaseOptions":
         resample_mask=given.pop("resample_mask"),
         crop=given.pop("crop"),
         resize=given.pop("resize"),
+        spacing_mm=given.pop("spacing_mm"),
         keep_uids=given.pop("keep_uids", False),
     )
 

@@ -10,7 +10,6 @@ import sys
 import time
 
 import nibabel
-import numpy as np
 import pydicom
 import pytest
 from click.testing import CliRunner
@@ -18,7 +17,6 @@ from click.testing import CliRunner
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
-from kerasbalance.data.volume.shaping import restore_planes, shape_planes
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.model import build_model
@@ -253,17 +251,6 @@ def test_the_papers_preset_is_the_paper():
     assert (options.iterations, options.mine_iterations, options.batch_size) == (1_000_000, (500_000,), 16)
     assert (options.learning_rate, options.momentum, options.power) == (0.001, 0.0, 0.9)
     assert (options.rule, options.ratio, options.model) == ("below:0.923", 0.5, "fcn")
-
-
-@pytest.mark.parametrize(("crop", "size"), [(None, None), (24, None), (None, 64), (48, 32), (24, 48)])
-def test_labels_come_back_onto_the_ct_they_were_shaped_from(crop, size):
-    hu = np.full((2, 40, 36), -1024, np.int16)
-    hu[:, 12:28, 10:26] = 100
-    shaped = shape_planes(hu, crop, size)
-    restored = restore_planes((shaped > -400).astype(np.uint8), hu.shape[1:], crop)
-    wrong = (restored != (hu > -400)).sum() / (hu > -400).sum()
-    assert restored.shape == hu.shape
-    assert wrong <= (0.15 if size else 0)
 
 
 def test_a_run_without_a_sound_checkpoint_is_not_resumed_and_says_so(home, tmp_path):

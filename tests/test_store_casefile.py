@@ -3,6 +3,7 @@ import io
 import resource
 import time
 import zlib
+from dataclasses import replace
 
 import h5py
 import numpy as np
@@ -314,3 +315,27 @@ def test_uids_are_stored_only_when_given(tmp_path):
         assert file["uids"].asstr()[()].tolist() == ["1.2.3", "1.2.4"]
     with h5py.File(io.BytesIO(bytes_of())) as file:
         assert "uids" not in file
+
+
+def made_case_on_two_grids():
+    facts = made_facts(ct_plane=(20, 30), ct_pixel_mm=(0.5, 0.25), resampled_mm=1.0)
+    mask_ct = np.random.default_rng(5).integers(0, 3, (4, 20, 30)).astype(np.uint8)
+    return facts, replace(made_arrays(), mask_ct=mask_ct)
+
+
+def test_a_mask_on_the_cts_own_grid_comes_back_voxel_by_voxel(tmp_path):
+    facts, arrays = made_case_on_two_grids()
+    add_case(open_store(tmp_path)[0], facts, arrays)
+    store = SliceStore(tmp_path / "store")
+    assert store.cases[0].ct_plane == (20, 30)
+    found = store.source(("spleen", "liver")).reference_ct(0)
+    np.testing.assert_array_equal(found, np.array([0, 2, 1], np.uint8)[arrays.mask_ct])
+    assert verify_store(open_store(tmp_path)[0]).faults == {}
+
+
+@pytest.mark.parametrize(("plane", "with_mask"), [((20, 29), True), ((20, 30), False), (None, True)])
+def test_a_mask_on_another_grid_than_the_facts_state_is_damage(plane, with_mask):
+    facts, arrays = made_case_on_two_grids()
+    wrong = replace(facts, ct_plane=plane, ct_pixel_mm=plane and (0.5, 0.25))
+    with pytest.raises(DataError, match="does not agree with its checksums"):
+        build_case(wrong, arrays if with_mask else replace(arrays, mask_ct=None))

@@ -44,3 +44,12 @@ def test_what_a_user_should_read_is_told():
     assert [text.split(":")[0] for _, text in summary.warnings] == ["TILT", "PATIENT_SPELLING", "SIZES"]
     assert summary.warnings[0][0] == "11111111"
     assert summary.sizes == {"16 x 12": 1, "8 x 8": 1}
+
+
+def test_a_spread_of_pixel_spacings_suggests_their_median_as_one_pixel_size():
+    def suggested(*sides):
+        made = [facts(n, spacing_mm=(3.0, s, s), positive_slices=(0, 0)) for n, s in enumerate(sides)]
+        return summarise(made).suggested_spacing_mm
+
+    assert suggested(0.6, 0.7, 0.9) == 0.7
+    assert suggested(0.7, 0.76) is None

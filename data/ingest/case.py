@@ -26,8 +26,11 @@ from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.sealed_case import CaseArrays
 from kerasbalance.data.volume.geometry import Grid
-from kerasbalance.data.volume.shaping import crop_or_pad, resample_plane
+from kerasbalance.data.volume.shaping import PlaneMap, Shaping
 from kerasbalance.data.volume.volume import MAX_SIDE, Identity, Volume
+
+SPACINGS_MM = (0.1, 20.0)
+"""The smallest and the largest pixel that slices are resampled to."""
 
 
 @dataclass(frozen=True)
@@ -75,8 +78,9 @@ class CaseOptions:
     Args:
         allow: Relaxations by name, see `dicom.checks.RELAXATIONS`.
         resample_mask: Map masks of another grid by position, nearest voxel.
-        crop: Rows and columns to cut out of each slice, before `resize`; None keeps all.
+        crop: Rows and columns to cut out of each slice, after `spacing_mm` and before `resize`; None keeps all.
         resize: Rows and columns to resample each slice to; None keeps them.
+        spacing_mm: Size of a pixel to resample each slice to; None keeps it.
         keep_uids: Store the original UIDs, so that the series can be referenced from the store alone.
 
     Raises:
@@ -87,6 +91,7 @@ class CaseOptions:
     resample_mask: bool = False
     crop: int | None = None
     resize: int | None = None
+    spacing_mm: float | None = None
     keep_uids: bool = False
 
     def __post_init__(self) -> None:
@@ -94,6 +99,19 @@ class CaseOptions:
         for name, size in (("--crop", self.crop), ("--resize", self.resize)):
             if size is not None and not 8 <= size <= MAX_SIDE:
                 raise DataError("USAGE", f"{name} {size}", f"8 to {MAX_SIDE} pixels", f"correct {name}")
+        low, high = SPACINGS_MM
+        if self.spacing_mm is not None and not low <= self.spacing_mm <= high:
+            raise DataError(
+                "USAGE", f"--spacing {self.spacing_mm:g}", f"{low:g} to {high:g} mm", "correct --spacing"
+            )
+        if self.spacing_mm is not None and self.resize is not None:
+            raise DataError("USAGE", "--spacing and --resize, which both resample", "one of them",
+                            "leave out --resize; --crop makes planes of one size")  # fmt: skip
+
+    @property
+    def shaping(self) -> Shaping:
+        """What happens to the slices."""
+        return Shaping(self.crop, self.resize, self.spacing_mm)
 
 
 @dataclass(frozen=True)
@@ -172,7 +190,15 @@ def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> 
     ):  # masks are paired with the CT's files in the order of their names
         names = [file.path.name for file in list_files(request.ct)[0]]
         digest.update(repr(names).encode("utf-8", "surrogatepass"))
-    shaping = (sorted(options.allow), options.resample_mask, options.crop, options.resize, options.keep_uids)
+    shaping: tuple[object, ...] = (
+        sorted(options.allow),
+        options.resample_mask,
+        options.crop,
+        options.resize,
+        options.keep_uids,
+    )
+    if options.spacing_mm is not None:
+        shaping += (options.spacing_mm,)
     digest.update(repr((request.rules, request.png_order, request.patient, shaping)).encode())
     digest.update("".join(repr((mask.rules, mask.png_order)) for mask in request.more).encode())
     return digest.hexdigest()
@@ -198,13 +224,15 @@ def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, 
     for mask_source in request.masks:
         check_rules(mask_source.rules)
     volume = opened.ct.read()
-    _check_sides(volume, options)
+    shape = options.shaping.of(volume.hu.shape[1:], volume.grid.spacing_mm[1:])
+    _check_sides(shape)
     with _place_in_errors("mask"):
         mask = _read_mask(request, volume, options)
         if opened.mask_state != _mask_states(request):
             raise DataError("CHANGING", "files that changed while they were read", "files at rest",
                             "ingest the case when its files are complete")  # fmt: skip
-    hu, labels, grid = _shape(volume, mask, options)
+    hu, labels, grid = _shape(volume, mask, shape)
+    keeps_ct = options.shaping != Shaping() and max(mask.labels.shape[1:]) <= MAX_SIDE
     patient, patient_notes = _patient(opened, volume, pseudonyms)
     spreads = hu_spread(hu, labels, mask.organs)
     notes = (*volume.notes, *mask.notes, *patient_notes, *suspicions(spreads))
@@ -227,28 +255,26 @@ def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, 
         reader_version=_version(),
         crop=options.crop,
         resize=options.resize,
+        resampled_mm=options.spacing_mm,
+        ct_plane=mask.labels.shape[1:] if keeps_ct else None,
+        ct_pixel_mm=volume.grid.spacing_mm[1:] if keeps_ct else None,
         has_uids=options.keep_uids,
     )
     uids = _uids(volume.identity) if options.keep_uids else ()
-    return facts, CaseArrays(hu, labels, grid.depth_mm, uids)
+    return facts, CaseArrays(hu, labels, grid.depth_mm, uids, mask.labels if keeps_ct else None)
 
 
-def _shape(
-    volume: Volume, mask: Mask, options: CaseOptions
-) -> tuple[NDArray[np.int16], NDArray[np.uint8], Grid]:
-    hu, labels, grid = volume.hu, mask.labels, volume.grid
-    if options.crop is not None:
-        hu, labels, grid = crop_or_pad(hu, labels, grid, options.crop)
-    if options.resize is not None:
-        hu, labels, grid = resample_plane(hu, labels, grid, options.resize)
-    return hu, labels, grid
+def _shape(volume: Volume, mask: Mask, shape: PlaneMap) -> tuple[NDArray[np.int16], NDArray[np.uint8], Grid]:
+    if shape.is_identity:
+        return volume.hu, mask.labels, volume.grid
+    return shape.image(volume.hu), shape.labels(mask.labels), shape.grid(volume.grid)
 
 
-def _check_sides(volume: Volume, options: CaseOptions) -> None:
-    rows, columns = volume.hu.shape[1:]
-    if max(rows, columns) > MAX_SIDE and options.crop is None and options.resize is None:
+def _check_sides(shape: PlaneMap) -> None:
+    rows, columns = shape.plane
+    if max(rows, columns) > MAX_SIDE:
         raise DataError("TOO_LARGE", f"slices of {rows} x {columns} pixels", f"at most {MAX_SIDE} a side",
-                        "pass --crop or --resize", where="CT")  # fmt: skip
+                        "pass --crop, --resize or a larger --spacing", where="CT")  # fmt: skip
 
 
 def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Mask:

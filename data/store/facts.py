@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kerasbalance.data.errors import Note
+from kerasbalance.data.volume.shaping import Shaping
 
 FORMAT_VERSION = 1
 
@@ -43,6 +44,10 @@ class CaseFacts:
         reader_version: Version of kerasbalance that read it.
         crop: Pixels that `--crop` left of each side, None where nothing was cut.
         resize: Pixels that `--resize` made of each side, None where nothing was resampled.
+        resampled_mm: Pixel size that `--spacing` made, None where nothing was resampled to one.
+        ct_plane: Rows and columns that the CT had before the slices were shaped; None where the mask is not kept on
+            that grid too.
+        ct_pixel_mm: Spacing of its rows and columns; None with `ct_plane`.
         has_uids: Whether the original UIDs are stored (`--keep-uids`).
         image_digest: SHA-256 of spacing and checksums of the stored images: equal images, equal digest.
         label_digest: SHA-256 of organs and checksums of the stored masks.
@@ -67,11 +72,24 @@ class CaseFacts:
     reader_version: str
     crop: int | None = None
     resize: int | None = None
+    resampled_mm: float | None = None
+    ct_plane: tuple[int, int] | None = None
+    ct_pixel_mm: tuple[float, float] | None = None
     has_uids: bool = False
     positive_slices: tuple[int, ...] = ()
     image_digest: str = ""
     label_digest: str = ""
     tables_crc32: int = 0
+
+    @property
+    def shaping(self) -> Shaping:
+        """What the ingest did to the slices."""
+        return Shaping(self.crop, self.resize, self.resampled_mm)
+
+    @property
+    def is_judged_on_ct(self) -> bool:
+        """Whether the store holds the reference on the CT's own grid."""
+        return self.ct_plane is not None or self.shaping == Shaping()
 
     @property
     def warnings(self) -> tuple[Note, ...]:
@@ -128,6 +146,9 @@ def facts_from(fields: dict[str, Any]) -> CaseFacts:
         fields[name] = tuple(fields[name])
     fields["organ_hu"] = tuple(tuple(item) for item in fields["organ_hu"])
     fields["notes"] = tuple(Note(**note) for note in fields["notes"])
+    for name in ("ct_plane", "ct_pixel_mm"):
+        if fields.get(name) is not None:
+            fields[name] = tuple(fields[name])
     facts = CaseFacts(**fields)
     _check(facts)
     return facts
@@ -135,13 +156,15 @@ def facts_from(fields: dict[str, Any]) -> CaseFacts:
 
 def _check(facts: CaseFacts) -> None:
     """Raise a ValueError for facts that no ingest writes, before anything is allocated or named after them."""
-    sizes = (facts.slices, facts.rows, facts.columns)
+    sizes = (facts.slices, facts.rows, facts.columns, *(facts.ct_plane or ()))
     if not re.fullmatch(KEY, facts.key) or not all(
         type(size) is int and 1 <= size <= MAX_SIZE for size in sizes
     ):
         raise ValueError("key or sizes")
     if len(facts.organ_hu) != len(facts.organs) or len(facts.positive_slices) not in (0, len(facts.organs)):
         raise ValueError("organs")
+    if facts.ct_plane is not None and (len(facts.ct_plane) != 2 or len(facts.ct_pixel_mm or ()) != 2):
+        raise ValueError("ct_plane")
 
 
 def spelled_twice(facts: Sequence[CaseFacts]) -> int:

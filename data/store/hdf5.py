@@ -20,6 +20,7 @@ MAX_GROWTH = 2000
 
 _TABLES = {"slice_crc32", "z_mm", "positive_pixels", "uids"}
 _NEEDED = {"image", "mask", "slice_crc32", "z_mm", "positive_pixels"}
+_OPTIONAL = {"mask_ct", "uids"}
 
 
 def create_case(buffer: io.BytesIO) -> h5py.File:
@@ -45,8 +46,8 @@ def open_case(source: io.BytesIO | mmap.mmap) -> Iterator[h5py.File]:
     """
     size = source.seek(0, io.SEEK_END) if isinstance(source, io.BytesIO) else len(source)
     with h5py.File(source, "r") as file:
-        names = {name for name, _ in zip(file, range(len(_TABLES) + 3), strict=False)}
-        if not _NEEDED <= names <= _NEEDED | _TABLES:
+        names = {name for name, _ in zip(file, range(len(_NEEDED | _OPTIONAL) + 1), strict=False)}
+        if not _NEEDED <= names <= _NEEDED | _OPTIONAL:
             raise unsafe("other content than a case")
         for name in sorted(names):
             _check_member(file, name, size)
@@ -79,8 +80,13 @@ def fits(file: h5py.File, facts: CaseFacts) -> bool:
         "z_mm": ((facts.slices,), np.dtype("f8")),
         "positive_pixels": ((facts.slices, len(facts.organs)), np.dtype("i4")),
     }
+    if facts.ct_plane is not None:
+        wanted["mask_ct"] = ((facts.slices, *facts.ct_plane), np.dtype("u1"))
+    elif "mask_ct" in file:
+        return False
     return min(volume) > 0 and all(
-        file[name].shape == shape and file[name].dtype == dtype for name, (shape, dtype) in wanted.items()
+        name in file and file[name].shape == shape and file[name].dtype == dtype
+        for name, (shape, dtype) in wanted.items()
     )
 
 

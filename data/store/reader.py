@@ -60,6 +60,7 @@ class CaseReader:
             self._crc: NDArray[np.uint32] = file["slice_crc32"][()]
             self._images = chunk_table(file["image"])
             self._masks = chunk_table(file["mask"], gzipped=True)
+            self._masks_ct = chunk_table(file["mask_ct"], gzipped=True) if "mask_ct" in file else None
         for table in (self.depth_mm, self.positive_pixels):
             table.setflags(write=False)
 
@@ -127,15 +128,30 @@ class CaseReader:
         Raises:
             DataError: If it cannot be read (code `DAMAGED`).
         """
-        if self._masks is None:
-            return self._through_hdf5("mask", number)
-        offset, size = self._masks[number].tolist()
-        pixels, opened = self._plane[0] * self._plane[1], self.map
+        return self._inflate("mask", self._masks, self._plane, number)
+
+    def mask_ct(self, number: int) -> NDArray[np.uint8]:
+        """Return one slice's labels on the CT's own grid, `facts.ct_plane`, read-only.
+
+        Raises:
+            DataError: If it cannot be read (code `DAMAGED`).
+        """
+        plane = self._entry.facts.ct_plane
+        if plane is None:
+            raise self._damaged("a case without a mask on the CT's own grid")
+        return self._inflate("mask_ct", self._masks_ct, plane, number)
+
+    def _inflate(
+        self, name: str, table: NDArray[np.int64] | None, plane: tuple[int, int], number: int
+    ) -> NDArray[np.uint8]:
+        if table is None:
+            return self._through_hdf5(name, number)
+        offset, size = table[number].tolist()
         try:
-            plain = unpack(memoryview(opened)[offset : offset + size], pixels)
+            plain = unpack(memoryview(self.map)[offset : offset + size], plane[0] * plane[1])
         except ValueError:
             raise self._damaged("a mask that cannot be unpacked", f"slice {number + 1} of ") from None
-        return np.frombuffer(plain, np.uint8).reshape(self._plane)
+        return np.frombuffer(plain, np.uint8).reshape(plane)
 
     def _through_hdf5(self, name: str, number: int) -> NDArray[Any]:
         """Read a slice of another layout from the bytes that were hashed when the file was mapped."""

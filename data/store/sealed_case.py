@@ -7,6 +7,7 @@ a damaged file can make HDF5 hang or read something else, so no byte is parsed b
 
 import hashlib
 import io
+import math
 from dataclasses import dataclass, replace
 
 import h5py
@@ -34,12 +35,14 @@ class CaseArrays:
         mask: uint8, same shape; 0 background, i + 1 for the i-th organ.
         depth_mm: float64 `(slices,)`, position along the normal relative to the first slice.
         uids: SOPInstanceUIDs by slice, and series, study and frame of reference; empty unless asked for.
+        mask_ct: uint8 `(slices, *facts.ct_plane)`, the labels before the slices were shaped; None where they were not.
     """
 
     image: NDArray[np.int16]
     mask: NDArray[np.uint8]
     depth_mm: NDArray[np.float64]
     uids: tuple[str, ...] = ()
+    mask_ct: NDArray[np.uint8] | None = None
 
 
 def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]:
@@ -67,7 +70,9 @@ def build_case(facts: CaseFacts, arrays: CaseArrays) -> tuple[Entry, memoryview]
         file.attrs["format"] = f"kerasbalance case {FORMAT_VERSION}"
         file.attrs["facts"] = dump_facts(facts)
         _write_image(file, image)
-        _write_mask(file, mask)
+        _write_mask(file, "mask", mask)
+        if arrays.mask_ct is not None:
+            _write_mask(file, "mask_ct", np.ascontiguousarray(arrays.mask_ct, "u1"))
         file["slice_crc32"], file["z_mm"], file["positive_pixels"] = tables
         if arrays.uids:
             file["uids"] = list(arrays.uids)
@@ -99,10 +104,10 @@ def _write_image(file: h5py.File, image: NDArray[np.int16]) -> None:
         dataset.write_direct_chunk((number, 0, 0), plane)
 
 
-def _write_mask(file: h5py.File, mask: NDArray[np.uint8]) -> None:
+def _write_mask(file: h5py.File, name: str, mask: NDArray[np.uint8]) -> None:
     shape = mask.shape
     options = {"chunks": (1, *shape[1:]), "compression": "gzip", "compression_opts": _LEVEL}
-    dataset = file.create_dataset("mask", shape=shape, dtype="u1", **options).id
+    dataset = file.create_dataset(name, shape=shape, dtype="u1", **options).id
     empty = zlib_ng.compress(bytes(mask[0].nbytes), _LEVEL)
     for number, plane in enumerate(mask):
         packed = zlib_ng.compress(plane, _LEVEL) if plane.any() else empty
@@ -184,3 +189,6 @@ def _check_arrays(file: h5py.File, facts: CaseFacts, view: memoryview, chunks: t
             mask = unpack(view[start : start + size], pixels)
         if [zlib_ng.crc32(image), zlib_ng.crc32(mask)] != crc[number].tolist():
             raise ValueError("slice")
+    if facts.ct_plane is not None:
+        for start, size in np.asarray(chunk_table(file["mask_ct"], gzipped=True)).tolist():
+            unpack(view[start : start + size], math.prod(facts.ct_plane))

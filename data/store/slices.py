@@ -12,6 +12,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
+from kerasbalance.data.volume.volume import AIR_HU
 
 
 class SliceStore:
@@ -184,11 +185,12 @@ class StoreSource:
         self.store, self.organs = store, organs
         fitting = [case for case in store.cases if set(organs) <= set(case.organs)]
         sizes = sorted({(case.rows, case.columns) for case in fitting})
-        if len(sizes) > 1:
+        one_pixel_size = len({case.resampled_mm or case.key for case in fitting}) == 1
+        if len(sizes) > 1 and not one_pixel_size:
             listed = ", ".join(f"{rows} x {columns}" for rows, columns in sizes)
             raise DataError("SIZES", f"slices of {len(sizes)} sizes ({listed})", "one size for all batches",
-                            "ingest all cases into a new store with one --resize or --crop")  # fmt: skip
-        self.plane = sizes[0] if sizes else (0, 0)
+                            "ingest all cases into a new store with one --spacing, --resize or --crop")  # fmt: skip
+        self.plane = (max(r for r, _ in sizes), max(c for _, c in sizes)) if sizes else (0, 0)
 
     def __len__(self) -> int:
         """Number of slices of the whole store, so that every slice ref is below it."""
@@ -220,28 +222,61 @@ class StoreSource:
         for i, (number, ref, code) in enumerate(
             zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)
         ):
-            self._read_one(number, ref - int(self.store.first_ref[number]), code, x[i, ..., 0], y[i, ..., 0])
+            here = (i, *self.window(number), 0)
+            if x[here].shape != self.plane:
+                x[i], y[i] = AIR_HU, 0
+            self._read_one(number, ref - int(self.store.first_ref[number]), code, x[here], y[here])
         return x, y
+
+    def window(self, number: int) -> tuple[slice, slice]:
+        """Return where in the plane of this source the slices of a case lie: central, with air around smaller ones."""
+        case = self.store.cases[number]
+        rows, columns = (self.plane[0] - case.rows) // 2, (self.plane[1] - case.columns) // 2
+        return slice(rows, rows + case.rows), slice(columns, columns + case.columns)
+
+    def reference_ct(self, number: int) -> NDArray[np.uint8]:
+        """Return the labels of a case on the grid that its CT had before the slices were shaped.
+
+        Args:
+            number: A case whose facts have a `ct_plane`.
+
+        Returns:
+            uint8 `(slices, *ct_plane)`: 0 background, i + 1 for `organs[i]`.
+
+        Raises:
+            DataError: If the case is damaged, has no such mask, or lacks one of the organs.
+        """
+        reader, columns = self.store.reader(number), self._columns(number)
+        case = self.store.cases[number]
+        labels = np.empty((case.slices, *(case.ct_plane or (0, 0))), np.uint8)
+        for position, plane in enumerate(labels):
+            _renumber(reader.mask_ct(position), columns, plane)
+        return labels
+
+    def _columns(self, number: int) -> list[int]:
+        return [self.store.organ_column(number, organ) for organ in self.organs]
 
     def _read_one(
         self, number: int, position: int, code: int, x: NDArray[np.int16], y: NDArray[np.uint8]
     ) -> None:
-        columns = [self.store.organ_column(number, organ) for organ in self.organs]
-        reader = self.store.reader(number)
+        columns, reader = self._columns(number), self.store.reader(number)
         turn = (slice(None, None, -1 if code & 2 else 1), slice(None, None, -1 if code & 1 else 1))
         x[...] = reader.image(position)[turn]
         present = reader.positive_pixels[position, columns] > 0
         if not present.any():
             y[...] = 0
             return
-        labels = reader.mask(position)[turn]
-        if len(self.organs) == 1:
-            np.equal(labels, columns[0] + 1, out=y.view(np.bool_))
-            return
-        y[...] = 0
-        for value, (column, found) in enumerate(zip(columns, present.tolist(), strict=True), 1):
-            if found:
-                y |= (labels == column + 1).view(np.uint8) * np.uint8(value)
+        _renumber(reader.mask(position)[turn], columns, y)
+
+
+def _renumber(labels: NDArray[np.uint8], columns: list[int], out: NDArray[np.uint8]) -> None:
+    """Write labels of a case as labels of a source, which counts its organs from 1; other organs are background."""
+    if len(columns) == 1:
+        np.equal(labels, columns[0] + 1, out=out.view(np.bool_))
+        return
+    values = np.zeros(256, np.uint8)
+    values[np.array(columns) + 1] = np.arange(1, len(columns) + 1)
+    np.take(values, labels, out=out, mode="clip")
 
 
 def _check_flips(flips: ArrayLike | None, refs: NDArray[np.int64]) -> NDArray[np.int64]:

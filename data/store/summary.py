@@ -8,6 +8,9 @@ import numpy as np
 
 from kerasbalance.data.store.facts import CaseFacts, spelled_twice
 
+SPREAD = 0.1
+"""Pixel spacings that differ by more than this share are worth one pixel size."""
+
 
 @dataclass(frozen=True)
 class StoredOrgan:
@@ -44,6 +47,8 @@ class StoreSummary:
         sizes: Cases by "rows x columns".
         slice_spacing_mm: Smallest, median and largest distance of slices; empty without cases.
         pixel_spacing_mm: The same of rows; empty without cases.
+        suggested_spacing_mm: For `ingest --spacing`, the median of the pixel spacings, where they differ by more than
+            `SPREAD`; None where they do not, or all cases were brought to one pixel size.
         hu_percentiles: Medians over the cases of the 0.5, 50 and 99.5 percentile; empty without cases.
         organs: The organs, by name.
         warnings: What a user should read: pairs of a case's key (first eight digits) and a sentence.
@@ -55,6 +60,7 @@ class StoreSummary:
     sizes: dict[str, int]
     slice_spacing_mm: tuple[float, ...]
     pixel_spacing_mm: tuple[float, ...]
+    suggested_spacing_mm: float | None
     hu_percentiles: tuple[float, ...]
     organs: tuple[StoredOrgan, ...]
     warnings: tuple[tuple[str, str], ...]
@@ -69,10 +75,10 @@ def summarise(cases: Sequence[CaseFacts]) -> StoreSummary:
         text = f"PATIENT_SPELLING: {doubled} patients have identifiers of more than one spelling; counted as one each"
         warnings.append(("", text))
     sizes = Counter(f"{case.rows} x {case.columns}" for case in cases)
-    if len(sizes) > 1:
-        warnings.append(
-            ("", f"SIZES: slices of {len(sizes)} sizes; training needs one, see ingest --resize and --crop")
-        )
+    one_pixel_size = len({case.resampled_mm or case.key for case in cases}) == 1
+    if len(sizes) > 1 and not one_pixel_size:
+        text = f"SIZES: slices of {len(sizes)} sizes; training needs one, see ingest --spacing, --resize and --crop"
+        warnings.append(("", text))
     return StoreSummary(
         cases=len(cases),
         patients=len({case.patient for case in cases}),
@@ -80,12 +86,20 @@ def summarise(cases: Sequence[CaseFacts]) -> StoreSummary:
         sizes=dict(sizes.most_common()),
         slice_spacing_mm=_range([case.spacing_mm[0] for case in cases if case.spacing_mm[0] is not None]),
         pixel_spacing_mm=_range([case.spacing_mm[1] for case in cases]),
+        suggested_spacing_mm=_suggested(cases),
         hu_percentiles=tuple(np.median([case.hu_percentiles for case in cases], axis=0).tolist())
         if cases
         else (),
         organs=tuple(_organ(name, cases) for name in names),
         warnings=tuple(warnings),
     )
+
+
+def _suggested(cases: Sequence[CaseFacts]) -> float | None:
+    pixels = [side for case in cases for side in case.spacing_mm[1:]]
+    if not pixels or max(pixels) <= (1 + SPREAD) * min(pixels):
+        return None
+    return round(float(np.median(pixels)), 2)
 
 
 def _organ(name: str, cases: Sequence[CaseFacts]) -> StoredOrgan:

@@ -17,7 +17,7 @@ from kerasbalance.evaluation.cases import (
 )
 from kerasbalance.experiments.runs.evaluation_files import Evaluation
 from kerasbalance.experiments.runs.parts import TEST
-from kerasbalance.experiments.runs.segment import load_segmenter, segment_refs
+from kerasbalance.experiments.runs.segment import load_segmenter, segment_case
 from kerasbalance.experiments.runs.train import Run
 
 Progress = Callable[[int], None]
@@ -48,8 +48,7 @@ def evaluate_run(
     slices: list[SliceMetrics] = []
     cleaned: list[CaseMetrics] = []
     for number in numbers:
-        refs = run.store.refs(run.options.organs, [number])
-        predicted, reference = segment_refs(segmenter, source, refs, progress)
+        predicted, reference = segment_case(segmenter, source, number, progress)
         for value, organ in enumerate(run.options.organs, 1):
             pair = (predicted == value, reference == value)
             cases.append(_case(run, number, organ, *pair))
@@ -57,7 +56,12 @@ def evaluate_run(
             if organ in keep_largest:
                 cleaned.append(_case(run, number, organ, keep_largest_component(pair[0]), pair[1]))
     return Evaluation(
-        tuple(cases), tuple(slices), summarise_cases(cases), summarise_cases(cleaned) if cleaned else ()
+        tuple(cases),
+        tuple(slices),
+        summarise_cases(cases),
+        summarise_cases(cleaned) if cleaned else (),
+        on_ct=sum(run.store.cases[number].is_judged_on_ct for number in numbers),
+        on_store=sum(not run.store.cases[number].is_judged_on_ct for number in numbers),
     )
 
 
@@ -66,6 +70,7 @@ def _case(
 ) -> CaseMetrics:
     facts = run.store.cases[number]
     between, *within = facts.spacing_mm
+    within = within if facts.ct_pixel_mm is None else list(facts.ct_pixel_mm)
     spacing = (math.nan if between is None else between, *within)
     depth = run.store.reader(number).depth_mm
     even = len(depth) < 3 or np.allclose(np.diff(depth), depth[1] - depth[0], rtol=0, atol=0.05)

@@ -25,12 +25,16 @@ class Evaluation:
         slices: One row for each of their slices and organ.
         summary: One entry an organ.
         cleaned: As `summary`, with only the largest connected part of the prediction; empty unless asked for.
+        on_ct: Cases that were judged on their CT's own grid.
+        on_store: Cases that were judged on the store's grid, since an older ingest kept no other reference.
     """
 
     cases: tuple[CaseMetrics, ...]
     slices: tuple[SliceMetrics, ...]
     summary: tuple[OrganSummary, ...]
     cleaned: tuple[OrganSummary, ...] = ()
+    on_ct: int = 0
+    on_store: int = 0
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -43,7 +47,8 @@ def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
 
 def plain_summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return the summary as JSON takes it: NaN and infinity as words."""
-    plain = {"organs": [with_words(asdict(organ)) for organ in evaluation.summary]}
+    plain: dict[str, Any] = {"organs": [with_words(asdict(organ)) for organ in evaluation.summary]}
+    plain["cases_by_grid"] = {"CT": evaluation.on_ct, "store": evaluation.on_store}
     if evaluation.cleaned:
         plain[_CLEANED] = [with_words(asdict(organ)) for organ in evaluation.cleaned]
     return plain

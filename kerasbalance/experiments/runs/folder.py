@@ -9,6 +9,7 @@ from typing import Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.volume.shaping import Shaping
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.tabular import to_json
 
@@ -97,7 +98,7 @@ class RunRecord:
         store: path of the store, as it was given.
         store_digest: SHA-256 of the cases that the run uses.
         plane: rows and columns of the store's slices.
-        shaping: crop and resize at ingest (None where not done); predictions on new CT do the same.
+        shaping: what the ingest did to the slices; predictions on new CT do the same.
         pixel_spacing_mm: smallest and largest pixel spacing of the training cases.
         backend: Keras backend.
         versions: of Python and packages.
@@ -107,7 +108,7 @@ class RunRecord:
     store: str
     store_digest: str
     plane: tuple[int, int]
-    shaping: tuple[int | None, int | None]
+    shaping: Shaping
     pixel_spacing_mm: tuple[float, float]
     backend: str
     versions: dict[str, str]
@@ -129,8 +130,9 @@ class RunRecord:
             if plain.pop("format") != FORMAT:
                 raise ValueError("format")
             plain["options"] = TrainOptions.from_json(plain["options"])
-            for name in ("plane", "shaping", "pixel_spacing_mm"):
+            for name in ("plane", "pixel_spacing_mm"):
                 plain[name] = tuple(plain[name])
+            plain["shaping"] = Shaping(*plain["shaping"])
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError("NO_RUN", "a folder without a readable run.json", "a run made by kerasbalance train",

@@ -107,7 +107,8 @@ class Segmenter:
     """
 
     def __init__(self, model: Any, most: int) -> None:
-        self._model = keras.Model(model.input, _Labels(name="labels")(model.output))
+        self._model = model
+        self._labels = keras.Model(model.input, _Labels(name="labels")(model.output))
         self._batch_size = slices_at_a_time(model, most)
 
     def labels(self, x: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -119,11 +120,32 @@ class Segmenter:
         Returns:
             `(n, rows, columns)`: 0 background, i + 1 for the i-th organ.
         """
+        return self._predict(self._labels, x).astype(np.uint8, copy=False)
+
+    def probabilities(self, x: NDArray[np.int16]) -> NDArray[np.float32]:
+        """Return the model's own output for up to `batch_size` slices.
+
+        Args:
+            x: `(n, rows, columns, 1)`.
+
+        Returns:
+            `(n, rows, columns, channels)`; `labels_of` makes labels of it.
+        """
+        return self._predict(self._model, x).astype(np.float32, copy=False)
+
+    def _predict(self, model: Any, x: NDArray[np.int16]) -> NDArray[Any]:
         missing = self._batch_size - len(x)
         full = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing > 0 else x
-        return predict_batch(self._model, full).astype(np.uint8, copy=False)[: len(x)]
+        return predict_batch(model, full)[: len(x)]
 
     @property
     def batch_size(self) -> int:
         """Slices a step."""
         return self._batch_size
+
+
+def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+    """Return the labels of probabilities `(..., channels)`, uint8 `(...)`, as `Segmenter.labels` decides."""
+    if probabilities.shape[-1] == 1:
+        return (probabilities[..., 0] > 0.5).view(np.uint8)
+    return np.asarray(probabilities.argmax(axis=-1), np.uint8)

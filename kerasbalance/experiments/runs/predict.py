@@ -17,7 +17,7 @@ from kerasbalance.data.export.segmentation import Kind
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.evaluation.cases import keep_largest_component
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
-from kerasbalance.experiments.runs.segment import load_segmenter, run_parts, segment_volume, shaped_plane
+from kerasbalance.experiments.runs.segment import load_segmenter, plane_map, run_parts, segment_volume
 
 Progress = Callable[[int], None]
 
@@ -122,8 +122,7 @@ def predict_target(
     """
     volume = target.ct.read()
     organs = target.record.options.organs
-    plane = shaped_plane(target.record, (volume.hu.shape[1], volume.hu.shape[2]))
-    segmenter = load_segmenter(target.folder, target.record, plane)
+    segmenter = load_segmenter(target.folder, target.record, plane_map(target.record, volume.grid).plane)
     labels, notes = segment_volume(segmenter, target.record, volume, progress)
     if largest_component:
         labels = _largest(labels, len(organs))

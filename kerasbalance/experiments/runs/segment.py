@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
-from kerasbalance.data.volume.shaping import restore_planes, shape_planes
+from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.shaping import PlaneMap
 from kerasbalance.data.volume.volume import AIR_HU, Volume
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
-from kerasbalance.experiments.runs.model import Segmenter, load_model
+from kerasbalance.experiments.runs.model import Segmenter, labels_of, load_model
 from kerasbalance.experiments.runs.planes import PaddedSource, pad_planes, padded_side
 
 SPACING_TOLERANCE = 1.25
@@ -56,13 +57,50 @@ def segment_refs(
     return labels, reference
 
 
+def segment_case(
+    segmenter: Segmenter,
+    source: PaddedSource,
+    number: int,
+    progress: Progress = lambda done: None,
+) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
+    """Segment a case of a store, on the CT's own grid where the store keeps the reference there too.
+
+    Probabilities, not labels, are brought back to that grid, as in a prediction on new CT.
+
+    Args:
+        segmenter: the model.
+        source: where the slices are read from.
+        number: the case.
+        progress: called with the number of slices done since the last call.
+
+    Returns:
+        Labels of the prediction and of the reference, uint8 `(slices, rows, columns)` each.
+    """
+    store, facts = source.source.store, source.source.store.cases[number]
+    refs = np.arange(store.first_ref[number], store.first_ref[number + 1])
+    if facts.ct_plane is None or facts.ct_pixel_mm is None:
+        return segment_refs(segmenter, source, refs, progress)
+    shape = facts.shaping.of(facts.ct_plane, facts.ct_pixel_mm)
+    labels = np.empty((len(refs), *facts.ct_plane), np.uint8)
+    for start in range(0, len(refs), segmenter.batch_size):
+        part = slice(start, start + segmenter.batch_size)
+        x, _ = source.read(refs[part])
+        shaped = segmenter.probabilities(x)[:, *source.source.window(number)]
+        labels[part] = labels_of(shape.restored(shaped))
+        progress(len(labels[part]))
+    return labels, source.source.reference_ct(number)
+
+
 def segment_volume(
     segmenter: Segmenter, record: RunRecord, volume: Volume, progress: Progress = lambda done: None
 ) -> tuple[NDArray[np.uint8], tuple[Note, ...]]:
     """Segment a CT that was read from files, shaped as the training's CT was.
 
+    Where the shaping changes the pixels, the probabilities are brought back to the CT's grid and decided there, so
+    that contours are smooth.
+
     Args:
-        segmenter: the model, for the shaped plane; see `shaped_plane`.
+        segmenter: the model, for the shaped plane; see `plane_map`.
         record: the run.
         volume: the CT.
         progress: called with the number of slices done since the last call.
@@ -71,28 +109,28 @@ def segment_volume(
         Labels on the CT's grid, uint8 `(slices, rows, columns)`, and a note where the CT's pixels are much larger
         or smaller than the training's.
     """
-    crop, resize = record.shaping
-    plane = (volume.hu.shape[1], volume.hu.shape[2])
-    rows, columns = shaped_plane(record, plane)
+    shape = plane_map(record, volume.grid)
+    rows, columns = shape.plane
     labels = np.empty(volume.hu.shape, np.uint8)
     for start in range(0, len(labels), segmenter.batch_size):
         part = slice(start, start + segmenter.batch_size)
-        x = pad_planes(shape_planes(volume.hu[part], crop, resize), AIR_HU)[..., None]
-        labels[part] = restore_planes(segmenter.labels(x)[:, :rows, :columns], plane, crop)
+        if shape.is_identity:
+            x = pad_planes(volume.hu[part], AIR_HU)[..., None]
+            labels[part] = segmenter.labels(x)[:, :rows, :columns]
+        else:
+            x = pad_planes(shape.image(volume.hu[part]), AIR_HU)[..., None]
+            labels[part] = labels_of(shape.restored(segmenter.probabilities(x)[:, :rows, :columns]))
         progress(len(labels[part]))
-    return labels, _spacing_notes(volume, record, rows)
+    return labels, _spacing_notes(volume.grid, record, shape)
 
 
-def shaped_plane(record: RunRecord, plane: tuple[int, int]) -> tuple[int, int]:
-    """Return rows and columns of a CT's slices after the run's crop and resize."""
-    crop, resize = record.shaping
-    side = resize or crop
-    return plane if side is None else (side, side)
+def plane_map(record: RunRecord, grid: Grid) -> PlaneMap:
+    """Return how a CT's slices are shaped for the run's model."""
+    return record.shaping.of(grid.shape[1:], grid.spacing_mm[1:])
 
 
-def _spacing_notes(volume: Volume, record: RunRecord, rows: int) -> tuple[Note, ...]:
-    crop, _ = record.shaping
-    pixel = volume.grid.spacing_mm[1] * (crop or volume.hu.shape[1]) / rows
+def _spacing_notes(grid: Grid, record: RunRecord, shape: PlaneMap) -> tuple[Note, ...]:
+    pixel = grid.spacing_mm[1] * shape.rows.step
     low, high = record.pixel_spacing_mm
     if low / SPACING_TOLERANCE <= pixel <= high * SPACING_TOLERANCE:
         return ()

@@ -14,6 +14,7 @@ import kerasbalance as kb
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.volume.shaping import Shaping
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
 from kerasbalance.experiments.runs.history import HistoryFile
@@ -298,12 +299,12 @@ def _refuse_begun(folder: RunFolder) -> None:
                         "pass --resume to go on, or choose another --out", path=folder.path)  # fmt: skip
 
 
-def _shaping(store: SliceStore) -> tuple[int | None, int | None]:
-    found = {(case.crop, case.resize) for case in store.cases}
+def _shaping(store: SliceStore) -> Shaping:
+    found = {case.shaping for case in store.cases}
     if len(found) > 1:
-        raise DataError("SHAPING", "cases that were cropped or resized differently at ingest",
-                        "one --crop and --resize for all cases",
-                        "ingest all cases into a new store with one --resize or --crop")  # fmt: skip
+        raise DataError("SHAPING", "cases that were resampled or cropped differently at ingest",
+                        "one --spacing, --crop and --resize for all cases",
+                        "ingest all cases into a new store with the same options")  # fmt: skip
     return found.pop()
 
 
