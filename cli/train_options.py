@@ -83,8 +83,8 @@ TABLE = (
            "part B."),
     _entry("--test-share", group=CASES, study=True, type=float, help="The share of the cases that is kept for "
            "evaluation."),
-    _entry("--validation-share", group=CASES, type=float, help="The share of the cases that is evaluated after each "
-           "epoch. They are not trained on."),
+    _entry("--validation-share", group=CASES, type=float, help="The share of the cases that is kept for validation: "
+           "their mean Dice is measured after each epoch. They are not trained on."),
     _entry("--flips", group=CASES, study=True, type=CommaList(), help="The forms in which slices are trained on, "
            "separated by commas: none, horizontal, vertical, both."),
 

@@ -64,6 +64,7 @@ if TYPE_CHECKING:
     from kerasbalance.mining.scoring import score_at_thresholds as score_at_thresholds
     from kerasbalance.mining.scoring import score_slices as score_slices
     from kerasbalance.training.loop import fit as fit
+    from kerasbalance.training.validation import Validation as Validation
 
     __version__: str
 
@@ -105,6 +106,7 @@ _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance.mining.sampler": ("HardSliceSampler", "Sampler", "mine_on_top"),
     "kerasbalance.mining.scoring": ("score_at_thresholds", "score_slices"),
     "kerasbalance.training.loop": ("fit",),
+    "kerasbalance.training.validation": ("Validation",),
 }
 _MODULE_OF = {name: module for module, names in _NAMES_OF.items() for name in names}
 

@@ -1,6 +1,7 @@
 """The files of runs and studies: what one module writes it reads back, and files of version 0.1 as well."""
 
 import math
+from types import SimpleNamespace
 
 import keras
 import numpy as np
@@ -26,6 +27,7 @@ from kerasbalance.experiments.runs.history import HistoryFile, read_history, wri
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
+from kerasbalance.experiments.runs.validation import check_validation_cases
 from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
 
 
@@ -106,6 +108,14 @@ def test_a_history_that_goes_on_replaces_the_epochs_after_the_checkpoint(tmp_pat
     assert (read["epoch"].tolist(), read["loss"].tolist()) == ([0, 1], [3.0, 7.0])
 
 
+def test_a_history_that_goes_on_keeps_the_columns_that_it_no_longer_has(tmp_path):
+    write_history(tmp_path / "h.csv", [0], {"loss": [3.0], "val_loss": [0.5]})
+    log = HistoryFile(tmp_path / "h.csv", resumed=True)
+    log.on_train_begin()
+    log.on_epoch_end(1, {"loss": 2.0, "val_dice": 0.25})
+    assert (tmp_path / "h.csv").read_text() == "epoch,loss,val_loss,val_dice\n0,3.0,0.5,nan\n1,2.0,nan,0.25\n"
+
+
 def test_a_new_run_does_not_go_on_with_an_old_history(tmp_path):
     write_history(tmp_path / "h.csv", [0, 1], {"loss": [3.0, 2.0]})
     log = HistoryFile(tmp_path / "h.csv", resumed=False)
@@ -118,6 +128,15 @@ def test_a_split_reads_back_as_it_was_written(tmp_path):
     rows = (SplitRow("k1", "p1", "test", 30, 12), SplitRow("k2", "p2", "A", 5, 0))
     write_split(tmp_path / "split.csv", rows)
     assert read_split(tmp_path / "split.csv") == rows
+
+
+def test_validation_cases_that_lack_an_organ_are_refused():
+    cases = [SimpleNamespace(key=key, organs=("liver", "spleen"), positive_slices=(5, spleen))
+             for key, spleen in (("k1", 0), ("k2", 3))]  # fmt: skip
+    rows = (SplitRow("k1", "p1", "validation", 30, 5), SplitRow("k2", "p2", "B", 30, 5))
+    check_validation_cases(SimpleNamespace(cases=cases), rows, ("liver",))
+    with pytest.raises(DataError, match=r"SPLIT: 1 validation cases without a slice that shows spleen"):
+        check_validation_cases(SimpleNamespace(cases=cases), rows, ("liver", "spleen"))
 
 
 def test_a_table_of_slices_reads_back_bit_by_bit(tmp_path):

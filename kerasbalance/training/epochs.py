@@ -75,7 +75,6 @@ class EpochCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # unt
         self.iteration = 0
         self.random: random_state.State = {}
         self.metrics: list[NDArray[Any]] = []
-        self.last_logs: dict[str, float] = {}
         self._stopped, self._on_epoch_done = stopped, on_epoch_done
         self._segment_begin = 0
         self._first_batch = self._first_epoch = True
@@ -96,7 +95,7 @@ class EpochCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # unt
 
     def finish(self) -> None:
         """Call the callbacks' `on_train_end`, with the logs of the last epoch."""
-        super().on_train_end(self.last_logs)
+        super().on_train_end({name: values[-1] for name, values in self.history.history.items() if values})
 
     def abandon(self) -> None:
         """Wait for what runs in the background and let its threads go, without `on_train_end`."""
@@ -152,7 +151,6 @@ class EpochCallbacks(keras.callbacks.CallbackList):  # type: ignore[misc]  # unt
         whole = self.iteration % self.epoch_steps == 0 or self.iteration == self.total
         if whole or self.model.stop_training:
             super().on_epoch_end(epoch, logs)
-            self.last_logs = dict(logs or {})
             self._on_epoch_done()
 
     def _in_epoch(self, batch: int) -> int:

@@ -23,6 +23,7 @@ from kerasbalance.training.epochs import EpochCallbacks, Stop
 from kerasbalance.training.preconditions import check_fit
 from kerasbalance.training.signals import Signals
 from kerasbalance.training.state import RunState
+from kerasbalance.training.validation import Validation
 
 
 def fit(
@@ -51,12 +52,14 @@ def fit(
         model: A compiled Keras model.
         dataset: What to train on; iteration 0 is its first batch.
         iterations: Steps in all, >= 1, counted from 0 for each new run.
-        callbacks: Keras callbacks, and any number of `ScheduledMining` on this dataset.
+        callbacks: Keras callbacks, and any number of `ScheduledMining` on this dataset. A `Validation` comes first,
+            wherever it stands, so that the others receive its `val_dice`.
         run_dir: A folder; checkpoints go to its `checkpoint`. Without one nothing is saved and signals are
             not caught.
         resume: Go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
             the history and trains no more.
-        validation_data: As for `model.fit`; evaluated at the end of each epoch.
+        validation_data: As for `model.fit`; evaluated at the end of each epoch. Exact under resume only if it is the
+            same at each epoch, as arrays are.
         checkpoint_s: Seconds between checkpoints, which are taken at the ends of epochs; 0 for each end. One
             more is taken at the start, before and after mining, on a signal, and at the end.
         verbose: As for `model.fit`.
@@ -86,6 +89,9 @@ def fit(
     iterations = operator.index(iterations)
     miners = [callback for callback in callbacks if isinstance(callback, ScheduledMining)]
     others = [callback for callback in callbacks if not isinstance(callback, ScheduledMining)]
+    others.sort(
+        key=lambda callback: not isinstance(callback, Validation)
+    )  # the others read what it adds to the logs
     check_fit(model, dataset, iterations, miners, others)
     if resume and run_dir is None:
         raise ValueError(explain("resume=True without run_dir", "the folder of the run", "pass run_dir"))
@@ -152,8 +158,9 @@ class _Run:
         checkpoint = self.resume() if resume else None
         if checkpoint is None:
             self.start()
-        elif self.ended:
+        elif self.ended and self.state.finished:
             return self.callbacks.history
+        self.state.finished = False
         try:
             self.callbacks.begin()
             if checkpoint is not None:
@@ -163,6 +170,7 @@ class _Run:
                 self.mine_if_due()
                 self.train_segment()
             self.callbacks.finish()
+            self.state.finished = True
         except Stop:
             self.save()
             raise self.interruption() from None
@@ -270,8 +278,9 @@ class _Run:
             raise Stop
 
     def end_epoch(self) -> None:
-        """Refuse a diverged model; save if it is time."""
+        """Refuse a diverged model; save if it is time, with the wish of a callback to stop."""
         self.refuse_non_finite()
+        self.state.stopped = bool(self.model.stop_training)
         if time.monotonic() - self.saved_at_s >= self.options.checkpoint_s:
             self.save()
 

@@ -28,6 +28,7 @@ class RunState:
         callbacks: The list that `model.fit` is given; it counts the iterations and holds the history.
         states: The states of the user's callbacks.
         stopped: Whether a callback has ended the training.
+        finished: Whether the callbacks' `on_train_end` has been called, which may change the weights.
     """
 
     model: Any
@@ -36,6 +37,7 @@ class RunState:
     callbacks: EpochCallbacks
     states: CallbackStates
     stopped: bool = False
+    finished: bool = False
 
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
         """Return the arrays and the JSON object of a checkpoint."""
@@ -52,6 +54,7 @@ class RunState:
         return arrays, {
             "iteration": self.callbacks.iteration,
             "stopped": self.stopped,
+            "finished": self.finished,
             "epochs": self.callbacks.history.epoch,
             "history": self.callbacks.history.history,
             "callbacks": plain,
@@ -74,6 +77,7 @@ class RunState:
         if metrics and len(metrics) != len(self.model.metrics_variables):
             model_state.build_metrics(self.model, self.dataset, info["iteration"])
         self.stopped = info["stopped"]
+        self.finished = info.get("finished", True)  # version 0.1 did not write it down
         random_state.set_state(under("random", arrays))
 
     def restore_callbacks(self, checkpoint: Checkpoint) -> None:

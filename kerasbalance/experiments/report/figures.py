@@ -70,6 +70,15 @@ def loss_curve(iteration: Curve, loss: Curve, validation: Curve | None, mined_at
     return to_png(figure)
 
 
+def dice_curve(iteration: Curve, dice: Curve, mined_at: Sequence[int]) -> bytes:
+    """Draw the mean Dice of the validation cases by iteration, and the moment of mining."""
+    figure, axes = _chart("iteration", "mean case Dice")
+    axes.plot(iteration, dice, color=SECOND, linewidth=1.4)
+    axes.set_ylim(0, 1)
+    _mark_mining(axes, mined_at)
+    return to_png(figure)
+
+
 def rate_curve(iteration: Curve, rate: Curve, mined_at: Sequence[int]) -> bytes:
     """Draw the learning rate by iteration."""
     figure, axes = _chart("iteration", "learning rate")

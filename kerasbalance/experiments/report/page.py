@@ -173,10 +173,21 @@ class _Report:
             caption += " A rise after mining is expected: harder slices joined."
         return ("" if self.contents.finished else on) + _charts(
             self.figure("loss", loss, caption),
+            *self._validation(mined),
             self.figure(
                 "learning-rate", figures.rate_curve(steps, rate, mined), "The learning rate decays to 0."
             ),
         )
+
+    def _validation(self, mined: Sequence[int]) -> list[str]:
+        """Return the curve of the validation cases, where there are some."""
+        history = self.contents.history
+        if history is None or "val_dice" not in history:
+            return []
+        curve = figures.dice_curve(history["iteration"], history["val_dice"], mined)
+        return [
+            self.figure("validation", curve, "Mean case Dice of the validation cases, at the best threshold.")
+        ]
 
     def mining(self) -> str:
         """Return the histogram of the scores and who the hard slices are."""

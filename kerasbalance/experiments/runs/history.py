@@ -47,8 +47,9 @@ class HistoryFile(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
         row = {name: float(value) for name, value in (logs or {}).items()}
         self._rows = [old for old in self._rows if old[_EPOCH] < epoch]
         self._rows.append({_EPOCH: epoch, **row})
+        names = dict.fromkeys(name for old in self._rows for name in old if name != _EPOCH)
         columns: dict[str, Sequence[float]] = {
-            name: [old.get(name, float("nan")) for old in self._rows] for name in row
+            name: [old.get(name, float("nan")) for old in self._rows] for name in names
         }
         write_history(self._path, [int(old[_EPOCH]) for old in self._rows], columns)
 

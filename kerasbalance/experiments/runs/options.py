@@ -62,8 +62,7 @@ class TrainOptions:
             the hard slices from mining on.
         ratio: the share of the training cases that is part B.
         test_share: the share of all cases that is kept for evaluation.
-        validation_share: the share of all cases that is evaluated at the end of each epoch; they are not
-            trained on.
+        validation_share: the share of all cases that is scored at the end of each epoch; they are not trained on.
         seed: of the split, the weights and the order.
         precision: Keras' dtype policy.
 

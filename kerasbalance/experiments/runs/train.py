@@ -27,6 +27,7 @@ from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
+from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
 from kerasbalance.lock import FolderLock
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.training.checkpoint_reading import read_newest
@@ -103,6 +104,7 @@ class Run:
         store = SliceStore(store_path)
         source = store.source(options.organs)
         rows = split_store(store, options, test_seed=test_seed)
+        check_validation_cases(store, rows, options.organs)
         store = SliceStore(store_path, keys={row.case for row in rows})
         if exclude is not None:
             read_exclusions(exclude, store)
@@ -256,15 +258,16 @@ class Run:
     ) -> Any:
         lock, self._lock = self._lock or lock_run(self.folder.path), None
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
+        size, refs = self.options.batch_size, self.refs(VALIDATION)
+        validation = make_validation(self.store, dataset.source, refs, model, size)
         try:
             return kb.fit(
                 model,
                 dataset,
                 iterations,
-                callbacks=[*callbacks, log],
+                callbacks=[*validation, *callbacks, log],
                 run_dir=self.folder.path,
                 resume=self.resumed,
-                validation_data=self._validation(self.source()),
                 verbose=verbose,
             )
         except OSError as error:
@@ -281,16 +284,6 @@ class Run:
                             path=self.folder.path) from error  # fmt: skip
         finally:
             lock.release()
-
-    def _validation(self, source: PaddedSource) -> Any:
-        refs = self.refs(VALIDATION)
-        if not len(refs):
-            return None
-        size = min(self.options.batch_size, len(refs))
-        steps = len(refs) // size
-        return kb.IndexedDataset(
-            source, kb.Index(refs), batch_size=size, steps_per_epoch=steps, seed=self.options.seed
-        )
 
 
 def _refuse_begun(folder: RunFolder) -> None:
