@@ -13,6 +13,7 @@ from kerasbalance.cli.phantom import phantom
 from kerasbalance.cli.predict import predict
 from kerasbalance.cli.report import report
 from kerasbalance.cli.study import study
+from kerasbalance.cli.study_unit import study_unit
 from kerasbalance.cli.train import train
 
 
@@ -25,5 +26,7 @@ def main() -> None:
     """
 
 
-for _command in (inspect, ingest, info, verify, train, mine, evaluate, report, predict, study, phantom, demo):
+for _command in (
+    inspect, ingest, info, verify, train, mine, evaluate, report, predict, study, study_unit, phantom, demo,
+):  # fmt: skip
     main.add_command(_command)

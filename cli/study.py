@@ -1,5 +1,6 @@
 """`kerasbalance study`: the paper's tables with controls, over seeds, and what they show."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,7 @@ from kerasbalance.cli.common import (
     json_option,
     print_json,
     progress,
+    readable,
     reports_errors,
     store_argument,
     table,
@@ -24,6 +26,7 @@ from kerasbalance.cli.train_options import STEPS, chosen_options, split_list, tr
 from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
 
 if TYPE_CHECKING:
+    from kerasbalance.data.errors import DataError
     from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
     from kerasbalance.experiments.studies.results import GroupResults
     from kerasbalance.experiments.studies.study import Estimate
@@ -64,6 +67,12 @@ if TYPE_CHECKING:
     help="The number of processes that train at the same time.",
 )
 @click.option("--dry-run", is_flag=True, help="Print what the study will take, and train nothing.")
+@click.option("--no-estimate", is_flag=True, help="Begin without measuring a few steps of each network.")
+@click.option(
+    "--plan",
+    is_flag=True,
+    help="Write study.json and print how many units there are for study-unit, and train nothing here.",
+)
 @training_options(study=True)
 @click.option(
     "--learning-rate",
@@ -83,6 +92,8 @@ def study(
     seeds: int,
     jobs: int,
     dry_run: bool,
+    no_estimate: bool,
+    plan: bool,
     as_json: bool,
     backend: str | None,
     show_paths: bool,
@@ -93,13 +104,14 @@ def study(
     All runs have the same iterations and the same test cases; those of a seed share their training up to the moment at
     which they part. Run the same command again after any interruption; organs, models, arms and seeds may be added.
     Writes study.html, study.md, results.json and tables as CSV into the study's folder, and each run into runs/.
+    With --plan, a cluster's scheduler runs the units by study-unit; this command then collects them.
     """
+    if dry_run and (plan or no_estimate):
+        raise click.UsageError("--dry-run contradicts --plan and --no-estimate: leave one out")
     backend = choose_backend(backend)
     from kerasbalance.data.store import SliceStore
     from kerasbalance.experiments.studies.options import open_record
-    from kerasbalance.experiments.studies.page import write_study
-    from kerasbalance.experiments.studies.results import read_results
-    from kerasbalance.experiments.studies.study import check_room, check_store, estimate
+    from kerasbalance.experiments.studies.study import check_store
     from kerasbalance.experiments.studies.workers import threads_for
 
     lists = (split_list(text) for text in (organs, models, arms))
@@ -114,23 +126,57 @@ def study(
         threads=threads_for(jobs),
     )
     check_store(opened, record)
-    needed = estimate(out, record, jobs)
-    _show_estimate(needed, record, jobs)
-    check_room(out, needed)
+    if plan:
+        record.write(out)
+        _show_plan(out, record, as_json)
+        return
+    if not no_estimate:
+        _estimate(out, record, jobs)
     if dry_run:
         return
     record.write(out)
-    _train(out, record, jobs, needed)
+    failures = _train(out, record, jobs)
+    _finish(out, record, failures, as_json)
+
+
+def _estimate(out: Path, record: "StudyRecord", jobs: int) -> None:
+    from kerasbalance.experiments.studies.study import check_room, estimate
+
+    needed = estimate(out, record, jobs)
+    _show_estimate(needed, record, jobs)
+    check_room(out, needed)
+
+
+def _show_plan(out: Path, record: "StudyRecord", as_json: bool) -> None:
+    from kerasbalance.experiments.studies.progress import units_left
+
+    number = len(list(record.options.units()))
+    left = [unit.number for unit in units_left(out, record)]
+    if as_json:
+        print_json({"units": number, "left": left})
+    else:
+        click.echo(f"{number} units, {len(left)} of them to do: kerasbalance study-unit {out} NUMBER, with the "
+                   f"numbers from 0 to {number - 1}")  # fmt: skip
+
+
+def _finish(out: Path, record: "StudyRecord", failures: "Sequence[DataError]", as_json: bool) -> None:
+    """Write and show what is finished, and say what failed."""
+    from kerasbalance.experiments.studies.page import write_study
+    from kerasbalance.experiments.studies.results import read_results
+    from kerasbalance.experiments.studies.tables import plain
+
     groups = read_results(out, record)
+    if failures and not groups:
+        raise failures[0]
     page = write_study(out, record, groups)
     if as_json:
-        from kerasbalance.experiments.studies.tables import plain
-
         print_json(plain(groups))
     else:
         _show(groups)
         click.echo(f"\nwrote {page}")
-    if any(group.diverged for group in groups):
+    for failure in failures:
+        click.echo(f"failed: {readable(failure.message())}", err=True)
+    if failures or any(group.diverged for group in groups):
         raise SystemExit(PARTLY)
 
 
@@ -177,10 +223,12 @@ def _show_estimate(needed: "Estimate", record: "StudyRecord", jobs: int) -> None
     )  # fmt: skip
 
 
-def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> None:
+def _train(out: Path, record: "StudyRecord", jobs: int) -> "tuple[DataError, ...]":
+    from kerasbalance.experiments.studies.progress import iterations_left, units_left
     from kerasbalance.experiments.studies.study import train_study
 
-    with progress(needed.iterations, "Study") as bar:
+    iterations = sum(iterations_left(out, record, unit) for unit in units_left(out, record))
+    with progress(iterations, "Study") as bar:
 
         def show(iterations: int, run: str) -> None:
             if run:
@@ -188,7 +236,7 @@ def _train(out: Path, record: "StudyRecord", jobs: int, needed: "Estimate") -> N
             bar.update(iterations)
 
         try:
-            train_study(out, record, jobs, show)
+            return train_study(out, record, jobs, show)
         except Interrupted as interruption:
             message = "\ninterrupted; what was trained is saved, run the same command again to go on"
             raise Interrupted(interruption.code, message) from None

@@ -58,6 +58,9 @@ class Interrupted(KeyboardInterrupt):
         self.iteration = iteration
         self.checkpoint = checkpoint
 
+    def __reduce__(self) -> tuple[object, ...]:
+        return type(self), (self.signal_number, self.iteration, self.checkpoint)
+
     @property
     def exit_code(self) -> int:
         """What a process should exit with: 130 for SIGINT, 143 for SIGTERM."""

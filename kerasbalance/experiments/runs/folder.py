@@ -148,13 +148,25 @@ class RunRecord:
             DataError: If the model is code of a user's own and `named` is not this model, or another model is
                 named (code `OWN_MODEL`).
         """
-        own = self.options.model
-        if named == own or (named is None and ":" not in own):
-            return
-        raise DataError("OWN_MODEL", f"a run whose model is {own}" + ("" if named is None else f", not {named}"),
-                        "the same model by --model, since its code is executed" if ":" in own else "no other model",
-                        f"if you trust that code, pass --model {own}" if ":" in own else "leave out --model",
-                        )  # fmt: skip
+        check_model_named(self.options.model, named)
+
+
+def check_model_named(own: str, named: str | None) -> None:
+    """Refuse to import code that a folder names and the user does not; see `RunRecord.check_model`.
+
+    Args:
+        own: The model that the folder names.
+        named: The model as the user names it; None where it was left out.
+
+    Raises:
+        DataError: As `RunRecord.check_model`.
+    """
+    if named == own or (named is None and ":" not in own):
+        return
+    raise DataError("OWN_MODEL", f"a run whose model is {own}" + ("" if named is None else f", not {named}"),
+                    "the same model by --model, since its code is executed" if ":" in own else "no other model",
+                    f"if you trust that code, pass --model {own}" if ":" in own else "leave out --model",
+                    )  # fmt: skip
 
 
 def installed_versions() -> dict[str, str]:

@@ -2,6 +2,7 @@
 
 import dataclasses
 import hashlib
+import itertools
 import json
 import re
 from collections.abc import Iterator, Sequence
@@ -31,12 +32,14 @@ class Unit:
         model: the network.
         seed: of split, weights and order.
         arms: what is trained; all of the same trunk.
+        number: the unit's place in the study, from 0; more seeds do not change it, other arms may.
     """
 
     organ: str
     model: str
     seed: int
     arms: tuple[Arm, ...]
+    number: int
 
     @property
     def label(self) -> str:
@@ -98,11 +101,9 @@ class StudyOptions:
         """Yield what there is to train, seed by seed, so that early results have all arms."""
         arms = [parse_arm(name) for name in self.arms]
         trunks = dict.fromkeys(arm.trunk for arm in arms)
-        for seed in range(self.seeds):
-            for organ in self.organs:
-                for model in self.models:
-                    for trunk in trunks:
-                        yield Unit(organ, model, seed, tuple(arm for arm in arms if arm.trunk == trunk))
+        parts = itertools.product(range(self.seeds), self.organs, self.models, trunks)
+        for number, (seed, organ, model, trunk) in enumerate(parts):
+            yield Unit(organ, model, seed, tuple(arm for arm in arms if arm.trunk == trunk), number)
 
     def train_options(self, unit: Unit, arm: Arm) -> TrainOptions:
         """Return what one run is told."""

@@ -39,3 +39,9 @@ def trunk_folder(folder: Path, unit: Unit) -> Path:
     """Return where the part of the training lies that the arms of a unit share."""
     ratio, loss = unit.arms[0].trunk
     return unit_folder(folder, unit) / f"trunk-{ratio:g}-{loss}"
+
+
+def claim_folder(folder: Path, unit: Unit) -> Path:
+    """Return the folder whose lock a process holds while it works on a unit."""
+    trunk = trunk_folder(folder, unit)
+    return trunk.with_name(trunk.name.replace("trunk", "unit", 1))

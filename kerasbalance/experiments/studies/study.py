@@ -2,14 +2,17 @@
 
 import shutil
 import tempfile
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.experiments.runs.split import split_store
-from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord
+from kerasbalance.experiments.studies.executors import submit_units
+from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit
 from kerasbalance.experiments.studies.progress import iterations_left, units_left
 from kerasbalance.experiments.studies.workers import Task, run_units
 
@@ -61,7 +64,7 @@ def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:
     first = {(unit.organ, unit.model): unit for unit in reversed(left)}
     with tempfile.TemporaryDirectory(prefix="kerasbalance-estimate-") as scratch:
         tasks = [Task(folder, record, unit, Path(scratch) / str(n)) for n, unit in enumerate(first.values())]
-        measured = {(unit.organ, unit.model): figures for unit, _, figures in run_units(tasks, 1)}
+        measured = {(unit.organ, unit.model): _figures(*found) for unit, *found in run_units(tasks, 1)}
     seconds = disk = 0.0
     for unit in left:
         figures = measured[unit.organ, unit.model]
@@ -81,6 +84,12 @@ def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:
     )
 
 
+def _figures(kind: str, content: Any) -> dict[str, float]:
+    if kind == "failed":
+        raise content
+    return dict(content)
+
+
 def check_room(folder: Path, needed: Estimate) -> None:
     """Refuse a study that does not fit on the disk.
 
@@ -97,21 +106,36 @@ def check_room(folder: Path, needed: Estimate) -> None:
                         "free space, choose another --out, or ask for fewer arms or seeds")  # fmt: skip
 
 
-def train_study(folder: Path, record: StudyRecord, jobs: int, progress: Progress) -> None:
+def train_study(
+    folder: Path, record: StudyRecord, jobs: int, progress: Progress, executor: Executor | None = None
+) -> tuple[DataError, ...]:
     """Train and evaluate all that is missing.
 
     Args:
         folder: the study's.
         record: the study.
-        jobs: processes at a time.
+        jobs: processes at a time; an executor has its own number.
         progress: called with iterations done since the last call, and with a run when it is done ("" else).
+        executor: what runs the units in place of processes of our own: any `concurrent.futures.Executor`, such as
+            `ProcessPoolExecutor`, Dask's `Client.get_executor()` or executorlib's. Its workers need the study's
+            folder and store under the same paths, and should serve one unit each, since a process keeps its backend
+            and its GPU memory. The iterations of a unit are reported when it ends.
 
-    Raises:
-        DataError: a run failed; what is done stays.
+    Returns:
+        The errors of the units that failed, each with the name of its unit. The other units are trained all the same.
     """
-    tasks = [Task(folder, record, unit) for unit in units_left(folder, record)]
-    for unit, kind, content in run_units(tasks, jobs):
-        if kind == "iterations":
+    left = units_left(folder, record)
+    work: Iterator[tuple[Unit, str, Any]]
+    if executor is None:
+        work = run_units([Task(folder, record, unit) for unit in left], jobs)
+    else:
+        work = submit_units(executor, folder.absolute(), record, left)
+    failures = []
+    for unit, kind, content in work:
+        if kind == "failed":
+            failures.append(content)
+        elif kind == "iterations":
             progress(int(content), "")
         else:
             progress(0, f"{unit.label}, {content}")
+    return tuple(failures)

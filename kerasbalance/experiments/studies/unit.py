@@ -12,11 +12,12 @@ from kerasbalance.errors import NonFiniteError
 from kerasbalance.experiments.runs.evaluate import evaluate_run
 from kerasbalance.experiments.runs.evaluation_files import write_evaluation
 from kerasbalance.experiments.runs.folder import RunFolder
+from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.train import Run
 from kerasbalance.experiments.studies.arms import Arm
 from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
-from kerasbalance.experiments.studies.progress import is_done, trunk_folder
+from kerasbalance.experiments.studies.progress import claim_folder, is_done, trunk_folder
 from kerasbalance.experiments.tabular import to_json
 
 Report = Callable[[str, Any], None]
@@ -33,9 +34,19 @@ def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> N
         report: called with ("iterations", number) as they are done, and ("done", name of an arm).
 
     Raises:
-        DataError: a run cannot be made, trained or evaluated.
+        DataError: another process works on the unit (code `LOCKED`), or a run cannot be made, trained or evaluated.
         kerasbalance.Interrupted: after a signal; what was done is saved.
     """
+    claim = claim_folder(folder, unit)
+    claim.mkdir(parents=True, exist_ok=True)
+    lock = lock_run(claim)
+    try:
+        _run_arms(folder, record, unit, report)
+    finally:
+        lock.release()
+
+
+def _run_arms(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> None:
     place = unit_folder(folder, unit)
     missing = [arm for arm in unit.arms if not is_done(place / arm.name)]
     shared = len(missing) > 1 or RunFolder(trunk_folder(folder, unit)).has_checkpoint

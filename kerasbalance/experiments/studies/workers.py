@@ -15,7 +15,9 @@ from typing import Any, cast
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest.isolate import end_with_parent, signals_held, usable_cores
+from kerasbalance.experiments.studies.gpus import use_one_gpu
 from kerasbalance.experiments.studies.options import StudyRecord, Unit
+from kerasbalance.experiments.studies.unit_process import errors_that_travel, prepare_process
 from kerasbalance.training.signals import CAUGHT
 
 Message = tuple[str, Any]
@@ -53,10 +55,8 @@ def run_units(tasks: Sequence[Task], jobs: int) -> Generator[tuple[Unit, str, An
         jobs: processes at a time, >= 1.
 
     Yields:
-        Triples of a unit, "iterations", "done", "measured", and the number, the arm or the figures it is about.
-
-    Raises:
-        DataError: a process failed; the others were told to save and to end.
+        Triples of a unit, "iterations", "done", "measured" or "failed", and the number, the arm, the figures or the
+        `DataError` it is about. A unit that fails does not stop the others.
     """
     context = multiprocessing.get_context("spawn")
     waiting = deque(tasks)
@@ -92,32 +92,29 @@ def _receive(
         del running[receiver]
         slots.append(job.slot)
         if job.process.exitcode:
-            raise DataError(
-                "CRASHED",
-                f"a process for {job.unit.label} that ended with exit code {job.process.exitcode}",
-                "memory and cores for a run",
-                "run the same command again to go on, with fewer --jobs if memory was short",
-            ) from None
+            yield job.unit, "failed", crashed(job.unit, f"ended with exit code {job.process.exitcode}")
         return
-    if kind == "error":
-        raise content
     yield job.unit, kind, content
+
+
+def crashed(unit: Unit, how: str) -> DataError:
+    """Return the error of a unit whose process ended without a word."""
+    return DataError("CRASHED", f"a process for {unit.label} that {how}", "memory and cores for a run",
+                     "run the same command again to go on, with fewer --jobs if memory was short")  # fmt: skip
 
 
 def _work(sender: Connection, task: Task, slot: int) -> None:
     os.setpgid(0, 0)  # Ctrl-C reaches the parent, which passes it on once
     signal.pthread_sigmask(signal.SIG_UNBLOCK, CAUGHT)
     threading.Thread(target=end_with_parent, daemon=True).start()
-    _pin(slot, task.record.threads)
-    os.environ["KERAS_BACKEND"] = task.record.backend
-    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    prepare_process(task.record, slot)
+    use_one_gpu(slot)
     _silence()
     try:
-        _train_or_measure(sender, task)
+        with errors_that_travel(task.unit):
+            _train_or_measure(sender, task)
     except DataError as error:
-        sender.send(("error", error.at(where=task.unit.label)))
-    except Exception as error:
-        sender.send(("error", _told(error, task.unit)))
+        sender.send(("failed", error))
 
 
 def _train_or_measure(sender: Connection, task: Task) -> None:
@@ -129,25 +126,6 @@ def _train_or_measure(sender: Connection, task: Task) -> None:
         return
     with contextlib.suppress(Interrupted):  # the parent knows; it sent the signal
         run_unit(task.folder, task.record, task.unit, lambda kind, content: sender.send((kind, content)))
-
-
-def _told(error: Exception, unit: Unit) -> DataError:
-    """Turn an error of a training into one that travels, without the paths that are in its text."""
-    if isinstance(error, OSError):
-        return DataError("UNWRITABLE", f"{unit.label}: a run's folder on which the operating system gave up "
-                         f"({error.strerror or type(error).__name__})", "a disk with room that may be written",
-                         "mend that and run the same command again to go on")  # fmt: skip
-    return DataError("INTERNAL", f"{unit.label}: an unforeseen {type(error).__name__}", "a run that trains to its end",
-                     "train that run alone with kerasbalance train --debug and report what it shows")  # fmt: skip
-
-
-def _pin(slot: int, threads: int) -> None:
-    """Use only some cores, where the system can be told so."""
-    if not hasattr(os, "sched_setaffinity"):
-        return
-    cores = sorted(os.sched_getaffinity(0))
-    own = [cores[(slot * threads + n) % len(cores)] for n in range(threads)]
-    os.sched_setaffinity(0, set(own))
 
 
 def threads_for(jobs: int) -> int:
