@@ -3,6 +3,7 @@
 import contextlib
 import functools
 import json
+import os
 import signal
 import sys
 import threading
@@ -67,11 +68,21 @@ def interruptible() -> Iterator[None]:
             signal.signal(each, signal.SIG_IGN)
         raise Interrupted(128 + number)
 
+    def discarded(unraisable: Any) -> None:
+        """Send the signal again if it came while a finalizer ran: Python discards what is raised in there."""
+        if not isinstance(unraisable.exc_value, Interrupted):
+            hook(unraisable)
+            return
+        for each in before:
+            signal.signal(each, stop)
+        threading.Timer(0.05, os.kill, (os.getpid(), unraisable.exc_value.code - 128)).start()
+
     # Python lets no other thread than the main one handle signals. What the process ignores stays ignored: SIGINT
     # under nohup or in the background, where Ctrl-C is meant for somebody else.
     in_main = threading.current_thread() is threading.main_thread()
     handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
     before = {number: handler for number, handler in handlers.items() if handler is not signal.SIG_IGN}
+    hook, sys.unraisablehook = sys.unraisablehook, discarded
     for number in before:
         signal.signal(number, stop)
     try:
@@ -79,6 +90,7 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+        sys.unraisablehook = hook
 
 
 def reports_errors(command: Command) -> Command:

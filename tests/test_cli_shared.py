@@ -2,6 +2,8 @@
 
 import json
 import os
+import signal
+import time
 
 import click
 import pytest
@@ -67,3 +69,17 @@ def test_a_log_gets_a_line_a_minute_with_the_time_left(monkeypatch, capsys):
         "Training: 600 of 4,000, about 6 min left",
         "Training: 1,200 of 4,000, about 5 min left",
     ]
+
+
+def test_a_signal_that_comes_while_a_finalizer_runs_is_heeded_a_moment_later():
+    class Finalized:
+        def __del__(self):
+            signal.raise_signal(signal.SIGTERM)
+
+    def work():
+        Finalized()  # its end raises in there, where Python discards it
+        time.sleep(20)
+
+    with pytest.raises(common.Interrupted) as caught, common.interruptible():
+        work()
+    assert caught.value.code == 143
