@@ -2,7 +2,7 @@
 
 import secrets
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -176,7 +176,8 @@ def _show_images(survey: "Survey", show_paths: bool) -> None:
     if rows:
         click.echo(table(["image file", "slices", "size", "spacing mm", "problems"], rows[:LISTED]))
         _tell_more(len(rows), "image files")
-    for row in survey.images[:LISTED]:
+    for number, row in enumerate(survey.images[:LISTED], 1):
+        show_notes([replace(note, text=f"image file {number}: {note.text}") for note in row.notes])
         if row.problem:
             click.echo(f"refused  {readable(row.problem.message(show_path=show_paths))}")
 
@@ -218,6 +219,7 @@ def _plain(
                 "rows": row.rows,
                 "columns": row.columns,
                 "spacing_mm": row.spacing_mm,
+                "notes": [asdict(note) for note in row.notes],
                 "problem": row.problem.message(show_path=show_paths) if row.problem else None,
             }
             for row in survey.images

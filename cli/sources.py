@@ -27,7 +27,7 @@ _OPTIONS = (
     click.option("--mask", "masks", multiple=True, type=_PATH, help="Mask of the one case that SRC is: file or "
                  "folder. May be repeated: several masks of one CT become one case."),
     click.option("--manifest", type=_PATH, help="CSV with the columns ct, mask and, if wanted, case, patient, "
-                 "labels; SRC is not needed then."),
+                 "labels, grid; SRC is not needed then."),
     click.option("--label", "labels", multiple=True, metavar="ORGAN=VALUES",
                  help="Which mask values mean an organ: liver=5,6 or liver=ROI name; a two-valued mask needs only "
                  "the organ. May be repeated."),
@@ -35,6 +35,9 @@ _OPTIONS = (
     click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them."),
     click.option("--png-order", type=click.Choice(["z-ascending", "z-descending", "file"]),
                  help="How PNG masks follow each other: by height, or file by file as the CT's names."),
+    click.option("--grid", metavar="AXES:MMxMMxMM", help="Where the voxels of an image file lie whose header is a "
+                 "placeholder: the side of the body towards which each axis grows, and the voxel sizes in mm, the "
+                 "fastest axis first, such as LPS:0.8x0.8x2.5. It holds for the one case that SRC is."),
     click.option("--resample-mask", is_flag=True, help="Map a mask of another grid by position (nearest voxel)."),
     click.option("--spacing", "spacing_mm", type=float, metavar="MM", help="Resample each slice to pixels of MM x MM "
                  "millimetres, so that all cases have one pixel size. `info` suggests a value."),
@@ -86,13 +89,17 @@ def _layout_finder(source: Path | None, given: dict[str, Any]) -> "Callable[[], 
     from kerasbalance.data.ingest.layouts import Layout, find_cases, read_manifest
     from kerasbalance.data.labels import check_rules, parse_rule
     from kerasbalance.data.masks.read import MaskSource
+    from kerasbalance.data.volume.stated_grid import parse_grid
 
     masks, manifest = given.pop("masks"), given.pop("manifest")
-    one_case = {name: given.pop(name) for name in ("series", "patient", "png_order")}
+    one_case = {name: given.pop(name) for name in ("series", "patient", "png_order", "grid")}
+    one_case["grid"] = parse_grid(one_case["grid"]) if one_case["grid"] else None
     rules = tuple(parse_rule(text) for text in given.pop("labels"))
     check_rules(rules)
     if not masks and any(one_case.values()):
-        raise click.UsageError("--series, --patient and --png-order describe one case: they need --mask")
+        raise click.UsageError(
+            "--series, --patient, --png-order and --grid describe one case: they need --mask"
+        )
     if manifest is not None:
         if source is not None or masks:
             raise click.UsageError("--manifest names the cases: leave out SRC and --mask")

@@ -14,6 +14,7 @@ from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.images.ct import read_image_ct, source_digest
 from kerasbalance.data.images.image import begins_as_image, read_image_header
 from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.stated_grid import StatedGrid, parse_grid
 from kerasbalance.data.volume.volume import Volume
 
 
@@ -68,18 +69,23 @@ class ImageCT:
 
     Args:
         path: The file.
+        grid: Where the voxels lie, for a header that does not state it.
 
     Attributes:
         source_grid: Where the voxels lie, in the axis order of the file.
         notes: What the header was forgiven.
 
     Raises:
-        DataError: If the file has no usable header.
+        DataError: If the file has no usable header, or if its header states where the voxels lie and `grid` does too
+            (code `USAGE`).
     """
 
-    def __init__(self, path: Path) -> None:
-        header = read_image_header(path)
+    def __init__(self, path: Path, grid: StatedGrid | None = None) -> None:
+        header = read_image_header(path, grid)
+        if grid is not None and not any(note.code == "STATED_GRID" for note in header.notes):
+            raise _needless_grid("an image file whose header states where its voxels lie", path)
         self.path, self.source_grid, self.notes = path, header.grid, header.notes
+        self._stated = grid
         self._volume: Volume | None = None
 
     @property
@@ -93,8 +99,20 @@ class ImageCT:
         return source_digest(volume.hu, volume.grid)
 
     def identifiers(self) -> tuple[str, ...]:
-        """Return what tells this CT from others: the digest, since image files have no identifiers."""
-        return (self.digest(),)
+        """Return what tells this CT from others: the digest, since image files have no identifiers.
+
+        A stated grid does not count, so that a CT is the same one before and after its grid was stated.
+        """
+        return (self.digest() if self._stated is None else self._digest_without_grid(),)
+
+    def _digest_without_grid(self) -> str:
+        try:
+            volume = read_image_ct(self.path)
+        except DataError as error:
+            if error.code != "NO_GEOMETRY":
+                raise
+            volume = read_image_ct(self.path, parse_grid("LPS:1x1x1"))
+        return source_digest(volume.hu, volume.grid)
 
     def read(self) -> Volume:
         """Unpack the file, once; later calls return the same volume.
@@ -103,7 +121,7 @@ class ImageCT:
             DataError: If the voxels cannot be read or are not Hounsfield units.
         """
         if self._volume is None:
-            self._volume = read_image_ct(self.path)
+            self._volume = read_image_ct(self.path, self._stated)
         return self._volume
 
 
@@ -111,7 +129,12 @@ CT = DicomCT | ImageCT
 
 
 def open_ct(
-    path: Path, *, allow: frozenset[str] = frozenset(), series: int | None = None, series_uid: str = ""
+    path: Path,
+    *,
+    allow: frozenset[str] = frozenset(),
+    series: int | None = None,
+    series_uid: str = "",
+    grid: StatedGrid | None = None,
 ) -> CT:
     """Open the CT at a path: its headers are read and checked, and no pixel is decoded.
 
@@ -121,14 +144,15 @@ def open_ct(
         allow: Relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
         series: Number of the series in the folder, as `inspect` lists them; None where there is only one.
         series_uid: The SeriesInstanceUID instead; "" where there is only one.
+        grid: Where the voxels lie, for an image file whose header does not state it.
 
     Raises:
         DataError: If a relaxation is unknown (code `USAGE`), there is no CT (`NO_SERIES`, `NOT_CT`) or there
-            are several (`SEVERAL_SERIES`), or its headers have a problem.
+            are several (`SEVERAL_SERIES`), `grid` is not needed (`USAGE`), or its headers have a problem.
     """
     check_allow(allow)
     if os.path.isfile(path) and begins_as_image(path):
-        return _open_image(path, series)
+        return _open_image(path, series, grid)
     scan = scan_folder(path, allow)
     if not scan.series and not scan.errors:
         images = [file.path for file in scan.not_dicom if begins_as_image(file.path)]
@@ -136,17 +160,24 @@ def open_ct(
             raise DataError("SEVERAL_SERIES", f"{len(images)} image files", "one CT", "name the file of the CT",
                             path=path)  # fmt: skip
         if images:
-            return _open_image(images[0], series)
+            return _open_image(images[0], series, grid)
+    if grid is not None:
+        raise _needless_grid("a DICOM series", path)
     if series_uid:
         scan = _only(scan, series_uid)
     return DicomCT(choose_series(scan, series))
 
 
-def _open_image(path: Path, series: int | None) -> ImageCT:
+def _open_image(path: Path, series: int | None, grid: StatedGrid | None) -> ImageCT:
     if series not in (None, 1):
         raise DataError("NO_SERIES", f"series number {series} of an image file", "1, since it holds one CT",
                         "leave --series out", path=path)  # fmt: skip
-    return ImageCT(path)
+    return ImageCT(path, grid)
+
+
+def _needless_grid(received: str, path: Path) -> DataError:
+    return DataError("USAGE", f"a stated grid for {received}", "an image file with a placeholder for a header",
+                     "leave out --grid, or the cell `grid` of the manifest", path=path)  # fmt: skip
 
 
 def _only(scan: Scan, series_uid: str) -> Scan:

@@ -41,7 +41,7 @@ WITHOUT_BACKEND = (
     "test_image_files", "test_ingest", "test_isolate", "test_labels", "test_layouts", "test_manifest", "test_masks_",
     "test_nifti",
     "test_organ_check", "test_packaging", "test_paired", "test_phantom", "test_plausibility", "test_privacy",
-    "test_real_ct", "test_shaping", "test_splits", "test_store", "test_surface",
+    "test_real_ct", "test_shaping", "test_splits", "test_stated_grid", "test_store", "test_surface",
 )  # fmt: skip
 
 

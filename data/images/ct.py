@@ -13,6 +13,7 @@ from kerasbalance.data.images.header import StoredImage, no_geometry
 from kerasbalance.data.images.image import read_image
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
+from kerasbalance.data.volume.stated_grid import StatedGrid
 from kerasbalance.data.volume.volume import Identity, Volume
 
 MAX_CT_RATIO = 200
@@ -20,13 +21,14 @@ MAX_CT_RATIO = 200
 TILT_DEGREES = 0.1
 
 
-def read_image_ct(path: Path | str) -> Volume:
+def read_image_ct(path: Path | str, grid: StatedGrid | None = None) -> Volume:
     """Read a CT from an image file, of any orientation, as Hounsfield units in the canonical frame.
 
     Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
 
     Args:
         path: A NIfTI, NRRD or MetaImage file.
+        grid: Where the voxels lie if the header does not state it.
 
     Returns:
         The volume; its digest is over int16 voxels, shape and affine (rounded to 1e-4 mm) in the canonical
@@ -37,14 +39,15 @@ def read_image_ct(path: Path | str) -> Volume:
             in-plane grid that is not rectangular (`NO_GEOMETRY`), and for a segmentation (`NOT_CT`).
     """
     path = Path(path)
-    image = read_image(path, max_ratio=MAX_CT_RATIO)
+    image = read_image(path, max_ratio=MAX_CT_RATIO, grid=grid)
     if image.header.segments:
         raise DataError("NOT_CT", "a segmentation of 3D Slicer", "a CT", "name it with --mask, and its CT as SRC",
                         path=path)  # fmt: skip
     hu, notes = _hounsfield(image, path)
-    turned, grid = to_canonical(hu, image.grid)
+    turned, canonical = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
-    return Volume(hu, grid, image.kind, Identity(), {}, (*image.notes, *notes, *_check_angles(grid, path)))
+    notes = (*image.notes, *notes, *_check_angles(canonical, path))
+    return Volume(hu, canonical, image.kind, Identity(), {}, notes)
 
 
 def _hounsfield(image: StoredImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:

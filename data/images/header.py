@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import too_large
 from kerasbalance.data.volume.geometry import Array, Grid
+from kerasbalance.data.volume.stated_grid import EXAMPLE, StatedGrid
 from kerasbalance.data.volume.volume import MAX_VOXELS
 
 UNKNOWN_PLACE = "orientation and millimetres are unknown, so left and right may be exchanged"
@@ -171,16 +172,57 @@ def check_dtype(form: str, dtype: np.dtype[Any] | None, path: Path) -> np.dtype[
 def no_geometry(received: str, path: Path) -> DataError:
     """Make the error for an image file that does not say where its voxels lie."""
     return DataError("NO_GEOMETRY", received, "an affine that says where each voxel lies, in mm",
-                     "convert the image again from its DICOM series", path=path)  # fmt: skip
+                     f"convert the image again from its DICOM series, or state its grid (--grid {EXAMPLE})",
+                     path=path)  # fmt: skip
 
 
-def placed(form: str, shape: tuple[int, int, int], affine: Array, path: Path) -> Grid:
-    """Return the grid of an affine matrix to LPS millimetres.
+@dataclass(frozen=True, eq=False)
+class Stated:
+    """What a header states about the place of its voxels.
+
+    Args:
+        affine: A 4 x 4 matrix to LPS millimetres, None where there is none.
+        lacking: What the header lacks, in words; "" if the matrix can be believed.
+    """
+
+    affine: Array | None
+    lacking: str = ""
+
+
+def placed(
+    form: str, shape: tuple[int, int, int], stated: Stated, grid: StatedGrid | None, path: Path
+) -> tuple[Grid, tuple[Note, ...]]:
+    """Return where voxels lie, and remarks.
+
+    A matrix that has one voxel per millimetre, from the origin on, along the axes of the body in either direction is
+    what programs write that know no positions. A grid that the user states takes its place, and that of a header
+    without a matrix.
+
+    Args:
+        form: The form of the file.
+        shape: `(slices, rows, columns)`.
+        stated: What the header states.
+        grid: What the user states; it is not used where the header states the place.
+        path: The file.
 
     Raises:
-        DataError: If the matrix is not finite, has impossible steps, or has axes that depend on each other (code
-            `NO_GEOMETRY`).
+        DataError: If there is no matrix, or if it is not finite, has impossible steps, or has axes that depend on each
+            other (code `NO_GEOMETRY`).
     """
+    affine, lacking = stated.affine, stated.lacking
+    if affine is not None and np.array_equal(np.abs(affine), np.eye(4)):
+        lacking = f"the {form} header is a placeholder (voxels of 1 x 1 x 1 mm, the first one at the origin)"
+    if lacking and grid is not None:
+        note = Note("STATED_GRID", f"{lacking}; the stated grid {grid} was used")
+        return Grid.from_affine(shape, grid.affine()), (note,)
+    if affine is None:
+        raise no_geometry(lacking, path)
+    _check_affine(form, affine, path)
+    notes = (Note("PLACEHOLDER", f"{lacking}: {UNKNOWN_PLACE}", loud=True),) if lacking else ()
+    return Grid.from_affine(shape, affine), notes
+
+
+def _check_affine(form: str, affine: Array, path: Path) -> None:
     if not np.isfinite(affine).all():
         raise no_geometry(f"a {form} affine that is not finite", path)
     steps = np.linalg.norm(affine[:3, :3], axis=0)
@@ -188,15 +230,3 @@ def placed(form: str, shape: tuple[int, int, int], affine: Array, path: Path) ->
         raise no_geometry(f"voxel steps of {np.round(steps, 4).tolist()} mm in a {form} affine", path)
     if abs(np.linalg.det(affine[:3, :3] / steps)) < 0.1:
         raise no_geometry(f"a {form} affine whose axes are not independent", path)
-    return Grid.from_affine(shape, affine)
-
-
-def placeholder_notes(form: str, affine: Array) -> tuple[Note, ...]:
-    """Return a loud note where a matrix is what programs write that know no positions.
-
-    Such a matrix has one voxel per millimetre, from the origin on, along the axes of the body in either direction.
-    """
-    if not np.array_equal(np.abs(affine), np.eye(4)):
-        return ()
-    text = f"the {form} header is a placeholder (voxels of 1 x 1 x 1 mm, the first one at the origin): "
-    return (Note("PLACEHOLDER", text + UNKNOWN_PLACE, loud=True),)

@@ -10,22 +10,20 @@ from typing import BinaryIO
 
 import numpy as np
 
-from kerasbalance.data.errors import Note
 from kerasbalance.data.images.header import (
-    UNKNOWN_PLACE,
     ImageHeader,
     Place,
+    Stated,
     check_count,
     check_dtype,
     damaged,
     no_geometry,
     not_3d,
     placed,
-    placeholder_notes,
     unsupported,
 )
 from kerasbalance.data.images.text_header import beside, floats, header_lines
-from kerasbalance.data.volume.geometry import Array
+from kerasbalance.data.volume.stated_grid import StatedGrid
 
 _FORM = "MetaImage"
 MAX_AXES = 16
@@ -51,7 +49,7 @@ def is_metaimage(head: bytes) -> bool:
     return re.match(rb"(?:[A-Za-z][^\n\0=]*=[^\n\0]*\n)*NDims[ \t]*=", head) is not None
 
 
-def read_metaimage_header(file: BinaryIO, path: Path) -> ImageHeader:
+def read_metaimage_header(file: BinaryIO, path: Path, stated: StatedGrid | None) -> ImageHeader:
     """Read and check a MetaImage header; raises as `image.read_image_header`."""
     fields, end = _fields(file, path)
     missing = [name for name in ("dimsize", "elementtype", "elementdatafile") if name not in fields]
@@ -61,8 +59,8 @@ def read_metaimage_header(file: BinaryIO, path: Path) -> ImageHeader:
     if not 3 <= len(sizes) <= MAX_AXES or min(sizes) < 1 or any(size != 1 for size in sizes[3:]):
         raise not_3d(_FORM, sizes, path)
     check_count(_FORM, sizes, path)
-    affine, notes = _affine(fields, len(sizes), path)
-    grid = placed(_FORM, (sizes[2], sizes[1], sizes[0]), affine, path)
+    place = _stated(fields, len(sizes), path)
+    grid, notes = placed(_FORM, (sizes[2], sizes[1], sizes[0]), place, stated, path)
     return ImageHeader(_FORM, sizes, grid, _dtype(fields, path), _place(fields, end, path), notes=notes)
 
 
@@ -83,9 +81,9 @@ def _first(fields: dict[str, str], *names: str) -> str | None:
     return next((fields[name] for name in names if name in fields), None)
 
 
-def _affine(fields: dict[str, str], axes: int, path: Path) -> tuple[Array, tuple[Note, ...]]:
-    stated = _first(fields, "transformmatrix", "orientation", "rotation")
-    matrix = floats(stated) if stated is not None else np.eye(axes).ravel().tolist()
+def _stated(fields: dict[str, str], axes: int, path: Path) -> Stated:
+    directions = _first(fields, "transformmatrix", "orientation", "rotation")
+    matrix = floats(directions) if directions is not None else np.eye(axes).ravel().tolist()
     origin = floats(_first(fields, "offset", "position", "origin") or " ".join(["0"] * axes))
     spacing = floats(_first(fields, "elementspacing", "elementsize") or " ".join(["1"] * axes))
     if len(matrix) != axes**2 or not len(origin) == len(spacing) == axes:
@@ -94,10 +92,7 @@ def _affine(fields: dict[str, str], axes: int, path: Path) -> tuple[Array, tuple
     # Each row of the file is the direction of one axis.
     affine[:3, :3] = np.reshape(matrix, (axes, axes))[:3, :3].T * spacing[:3]
     affine[:3, 3] = origin[:3]
-    if stated is None:
-        text = f"the MetaImage header has no TransformMatrix: {UNKNOWN_PLACE}"
-        return affine, (Note("PLACEHOLDER", text, loud=True),)
-    return affine, placeholder_notes(_FORM, affine)
+    return Stated(affine, "" if directions is not None else "the MetaImage header has no TransformMatrix")
 
 
 def _dtype(fields: dict[str, str], path: Path) -> "np.dtype[np.generic]":

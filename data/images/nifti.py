@@ -17,15 +17,15 @@ from kerasbalance.data.images.content import Stream, unpacked
 from kerasbalance.data.images.header import (
     ImageHeader,
     Place,
+    Stated,
     check_count,
     check_dtype,
     damaged,
-    no_geometry,
     not_3d,
     placed,
-    placeholder_notes,
 )
 from kerasbalance.data.volume.geometry import RAS_TO_LPS, Array, Grid
+from kerasbalance.data.volume.stated_grid import StatedGrid
 
 _FORM = "NIfTI"
 _GZIP = b"\x1f\x8b"
@@ -43,7 +43,7 @@ def is_nifti(head: bytes) -> bool:
     return head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
 
 
-def read_nifti_header(file: BinaryIO, path: Path) -> ImageHeader:
+def read_nifti_header(file: BinaryIO, path: Path, stated: StatedGrid | None) -> ImageHeader:
     """Read and check a NIfTI header; raises as `image.read_image_header`."""
     packing = "gzip" if file.read(2) == _GZIP else ""
     file.seek(0)
@@ -52,7 +52,7 @@ def read_nifti_header(file: BinaryIO, path: Path) -> ImageHeader:
     check_count(_FORM, sizes, path)
     dtype = check_dtype(_FORM, np.dtype(header.get_data_dtype()), path)
     slope, intercept = header.get_slope_inter()
-    grid, notes = _grid(header, (sizes[2], sizes[1], sizes[0]), path)
+    grid, notes = _grid(header, (sizes[2], sizes[1], sizes[0]), stated, path)
     offset = int(header["vox_offset"]) or len(head)
     if offset < len(head):
         raise damaged(_FORM, f"a NIfTI header that puts the voxels at byte {offset}", path)
@@ -86,16 +86,19 @@ def _sizes(header: Any, path: Path) -> tuple[int, int, int]:
     return sizes[0], sizes[1], sizes[2]
 
 
-def _grid(header: Any, shape: tuple[int, int, int], path: Path) -> tuple[Grid, tuple[Note, ...]]:
+def _grid(
+    header: Any, shape: tuple[int, int, int], stated: StatedGrid | None, path: Path
+) -> tuple[Grid, tuple[Note, ...]]:
     sform, qform = _forms(header, path)
     affine = sform if sform is not None else qform
     if affine is None:
-        raise no_geometry("a NIfTI file whose sform and qform codes are both 0", path)
+        lacking = Stated(None, "a NIfTI file whose sform and qform codes are both 0")
+        return placed(_FORM, shape, lacking, stated, path)
     scale = _TO_MM.get(header.get_xyzt_units()[0], 1.0)
     with np.errstate(all="ignore"):  # what is not finite is refused
         to_lps = RAS_TO_LPS @ np.diag([scale, scale, scale, 1.0]) @ affine
-    grid = placed(_FORM, shape, to_lps, path)
-    notes = [*placeholder_notes(_FORM, affine)]
+    grid, remarks = placed(_FORM, shape, Stated(to_lps), stated, path)
+    notes = [*remarks]
     if scale != 1.0:
         notes.append(Note("UNITS", "the NIfTI header gives positions in another unit; they were taken in mm"))
     if sform is not None and qform is not None and not np.allclose(sform, qform, atol=0.01):

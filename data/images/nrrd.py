@@ -14,17 +14,17 @@ from kerasbalance.data.images.header import (
     ImageHeader,
     Place,
     Segment,
+    Stated,
     check_count,
     check_dtype,
     damaged,
     no_geometry,
     not_3d,
     placed,
-    placeholder_notes,
     unsupported,
 )
 from kerasbalance.data.images.text_header import beside, floats, header_lines
-from kerasbalance.data.volume.geometry import Array
+from kerasbalance.data.volume.stated_grid import StatedGrid
 
 _FORM = "NRRD"
 MAX_AXES = 16
@@ -59,7 +59,7 @@ def is_nrrd(head: bytes) -> bool:
     return re.match(rb"NRRD000\d\r?\n", head) is not None
 
 
-def read_nrrd_header(file: BinaryIO, path: Path) -> ImageHeader:
+def read_nrrd_header(file: BinaryIO, path: Path, stated: StatedGrid | None) -> ImageHeader:
     """Read and check a NRRD header; raises as `image.read_image_header`."""
     fields, values, end = _fields(file, path)
     missing = [name for name in ("type", "sizes", "encoding") if name not in fields]
@@ -69,18 +69,20 @@ def read_nrrd_header(file: BinaryIO, path: Path) -> ImageHeader:
     if not 3 <= len(sizes) <= MAX_AXES or min(sizes) < 1:
         raise not_3d(_FORM, sizes, path)
     check_count(_FORM, sizes, path)
-    directions = _directions(fields, len(sizes), path)
-    spatial = [axis for axis, direction in enumerate(directions) if direction is not None]
+    steps = _steps(fields, len(sizes), path)
+    spatial = (
+        list(range(len(sizes))) if steps is None else [n for n, step in enumerate(steps) if step is not None]
+    )
     segments = _segments(values)
-    if len(spatial) != 3 or len(directions) != len(sizes):
+    if len(spatial) != 3:
         raise not_3d(_FORM, sizes, path)
     layer_axis = _layer_axis(sizes, spatial, bool(segments), path)
-    affine = _affine(fields, [directions[axis] for axis in spatial], path)
+    place = _stated(fields, None if steps is None else [steps[axis] for axis in spatial], path)
     columns, rows, slices = (sizes[axis] for axis in spatial)
-    grid = placed(_FORM, (slices, rows, columns), affine, path)
+    grid, notes = placed(_FORM, (slices, rows, columns), place, stated, path)
     dtype = check_dtype(_FORM, _dtype(fields, path), path)
     layers = 1 if layer_axis is None else sizes[layer_axis]
-    return ImageHeader(_FORM, sizes, grid, dtype, _place(fields, end, path), notes=placeholder_notes(_FORM, affine),
+    return ImageHeader(_FORM, sizes, grid, dtype, _place(fields, end, path), notes=notes,
                        layer_axis=layer_axis, segments=_checked(segments, layers, path))  # fmt: skip
 
 
@@ -104,10 +106,10 @@ def _fields(file: BinaryIO, path: Path) -> tuple[dict[str, str], dict[str, str],
     return fields, values, file.tell()
 
 
-def _directions(fields: dict[str, str], axes: int, path: Path) -> list[list[float] | None]:
-    """Return the step of each axis in the space of the file, None for an axis that has none."""
-    if "spacedirections" not in fields or fields.get("space", "").casefold() not in _SPACES:
-        raise no_geometry("a NRRD file that does not state the directions of the body", path)
+def _steps(fields: dict[str, str], axes: int, path: Path) -> list[list[float] | None] | None:
+    """Return the step of each axis in the space of the file, None for an axis that has none; None without steps."""
+    if "spacedirections" not in fields:
+        return None
     found = re.findall(r"none|\([^)]*\)", fields["spacedirections"])
     steps = [None if each == "none" else floats(each) for each in found]
     if len(steps) != axes or any(step is not None and len(step) != 3 for step in steps):
@@ -115,10 +117,13 @@ def _directions(fields: dict[str, str], axes: int, path: Path) -> list[list[floa
     return steps
 
 
-def _affine(fields: dict[str, str], steps: list[list[float] | None], path: Path) -> Array:
+def _stated(fields: dict[str, str], steps: list[list[float] | None] | None, path: Path) -> Stated:
+    signs = _SPACES.get(fields.get("space", "").casefold())
+    if steps is None or signs is None:
+        return Stated(None, "a NRRD file that does not state the directions of the body")
     origin = floats(fields.get("spaceorigin", ""))
     if len(origin) != 3:
-        raise no_geometry("a NRRD file without the place of its first voxel", path)
+        return Stated(None, "a NRRD file that does not state the place of its first voxel")
     units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
     scale = {_UNITS_MM.get(unit.strip(), 1.0) for unit in units} or {1.0}
     if len(scale) > 1:
@@ -126,7 +131,7 @@ def _affine(fields: dict[str, str], steps: list[list[float] | None], path: Path)
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.array(steps, float).T, origin
     matrix[:3] *= scale.pop()
-    return np.asarray(np.diag([*_SPACES[fields["space"].casefold()], 1]) @ matrix)
+    return Stated(np.asarray(np.diag([*signs, 1]) @ matrix))
 
 
 def _layer_axis(sizes: tuple[int, ...], spatial: list[int], is_segmented: bool, path: Path) -> int | None:

@@ -27,6 +27,7 @@ from kerasbalance.data.store.keys import Pseudonyms
 from kerasbalance.data.store.sealed_case import CaseArrays
 from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.shaping import PlaneMap, Shaping
+from kerasbalance.data.volume.stated_grid import StatedGrid
 from kerasbalance.data.volume.volume import MAX_SIDE, Identity, Volume
 
 SPACINGS_MM = (0.1, 20.0)
@@ -47,6 +48,7 @@ class CaseRequest:
         png_order: How a PNG stack is ordered, see `masks.read_mask`.
         where: How messages name the case, e.g. "case 3 of 12".
         more: Further masks of the same CT, each with rules of its own.
+        grid: Where the voxels of CT and masks lie, for image files whose headers do not state it.
     """
 
     ct: Path
@@ -58,6 +60,7 @@ class CaseRequest:
     png_order: str | None = None
     where: str = "case 1 of 1"
     more: tuple[MaskSource, ...] = ()
+    grid: StatedGrid | None = None
 
     @property
     def masks(self) -> tuple[MaskSource, ...]:
@@ -68,7 +71,12 @@ class CaseRequest:
 def join_masks(first: CaseRequest, second: CaseRequest) -> CaseRequest:
     """Return the first case with the masks of the second one, which names the same CT, added."""
     added = tuple(mask for mask in second.masks if mask not in first.masks)
-    return replace(first, patient=first.patient or second.patient, more=(*first.more, *added))
+    return replace(
+        first,
+        patient=first.patient or second.patient,
+        grid=first.grid or second.grid,
+        more=(*first.more, *added),
+    )
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,13 @@ def open_case(request: CaseRequest, options: CaseOptions) -> OpenedCase:
     Raises:
         DataError: If it is refused.
     """
-    ct = open_ct(request.ct, allow=options.allow, series=request.series, series_uid=request.series_uid)
+    ct = open_ct(
+        request.ct,
+        allow=options.allow,
+        series=request.series,
+        series_uid=request.series_uid,
+        grid=request.grid,
+    )
     ct_digest = ct.digest()
     with _place_in_errors("mask"):
         state = _mask_states(request)
@@ -278,7 +292,8 @@ def _check_sides(shape: PlaneMap) -> None:
 
 
 def _read_mask(request: CaseRequest, volume: Volume, options: CaseOptions) -> Mask:
-    return read_masks(request.masks, volume, resample=options.resample_mask, allow=options.allow)
+    resample, allow = options.resample_mask, options.allow
+    return read_masks(request.masks, volume, resample=resample, allow=allow, grid=request.grid)
 
 
 def _patient(opened: OpenedCase, volume: Volume, pseudonyms: Pseudonyms) -> tuple[str, tuple[Note, ...]]:

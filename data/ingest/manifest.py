@@ -14,8 +14,9 @@ from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.files import read_regular
 from kerasbalance.data.ingest.case import CaseRequest, join_masks
 from kerasbalance.data.labels import OrganRule, parse_rule
+from kerasbalance.data.volume.stated_grid import parse_grid
 
-COLUMNS = ("ct", "mask", "case", "patient", "labels")
+COLUMNS = ("ct", "mask", "case", "patient", "labels", "grid")
 MAX_BYTES = 2**26
 _DELIMITERS = (",", ";", "\t")
 _UTF_16 = (codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)
@@ -44,12 +45,13 @@ def numbered(requests: list[CaseRequest]) -> tuple[CaseRequest, ...]:
 
 
 def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
-    """Read a list of cases: a table with the columns ct and mask, and optionally case, patient and labels.
+    """Read a list of cases: a table with the columns ct and mask, and optionally case, patient, labels and grid.
 
     Commas, semicolons or tabs separate the columns; capitals, surrounding blanks and empty lines do not matter.
     The text is UTF-8, UTF-16 with a byte order mark, or else Windows-1252. Paths are relative to the manifest's
     folder. Rows that name the same CT are one case with several masks. `labels` holds rules like
-    `liver=5,6;spleen=1`; it takes the place of `rules` in that row.
+    `liver=5,6;spleen=1`; it takes the place of `rules` in that row. `grid` holds axes and voxel sizes such as
+    `LPS:0.8x0.8x2.5`, for image files whose headers are placeholders.
 
     Raises:
         DataError: If the file cannot be read, a column is missing or unknown, or a row is incomplete (code
@@ -67,6 +69,10 @@ def read_manifest(path: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
         if known and known.patient and request.patient not in ("", known.patient):
             raise _error(
                 f"row {number} with another patient than an earlier row of the same CT", "one patient", path
+            )
+        if known and known.grid and request.grid not in (None, known.grid):
+            raise _error(
+                f"row {number} with another grid than an earlier row of the same CT", "one grid", path
             )
         requests[place] = join_masks(known, request) if known else request
     if not requests:
@@ -136,9 +142,12 @@ def _row(
         own_rules = tuple(parse_rule(part) for part in labels)
     except DataError:
         raise _error(f"row {number} with labels that say nothing", "liver=5,6;spleen=1", path) from None
-    return CaseRequest(
-        path.parent / row["ct"], path.parent / row["mask"], own_rules or rules, row.get("patient", "")
-    )
+    try:
+        grid = parse_grid(row["grid"]) if row.get("grid") else None
+    except DataError as error:
+        raise _error(f"row {number} with {error.received}", error.expected, path, error.advice) from None
+    ct, mask = path.parent / row["ct"], path.parent / row["mask"]
+    return CaseRequest(ct, mask, own_rules or rules, row.get("patient", ""), grid=grid)
 
 
 def _error(received: str, expected: str, path: Path, advice: str = "correct the manifest") -> DataError:

@@ -49,6 +49,7 @@ class ImageRow:
         rows: pixels along y.
         columns: pixels along x.
         spacing_mm: between slices, rows and columns.
+        notes: what would be tolerated.
         problem: why it cannot be read; None if its header is sound.
         voxel_file: the file beside it that holds its voxels; None where it holds them itself.
     """
@@ -58,6 +59,7 @@ class ImageRow:
     rows: int = 0
     columns: int = 0
     spacing_mm: tuple[float, ...] = ()
+    notes: tuple[Note, ...] = ()
     problem: DataError | None = None
     voxel_file: Path | None = None
 
@@ -116,7 +118,7 @@ def _image(path: Path) -> ImageRow:
         return ImageRow(path, problem=error)
     _, grid = to_canonical(np.broadcast_to(np.int16(0), header.grid.shape), header.grid)
     spacing_mm = tuple(round(value, 4) for value in grid.spacing_mm)
-    return ImageRow(path, *grid.shape, spacing_mm, voxel_file=header.place.file)
+    return ImageRow(path, *grid.shape, spacing_mm, header.notes, voxel_file=header.place.file)
 
 
 def _row(series: Series) -> SeriesRow:

@@ -8,7 +8,7 @@ from kerasbalance.data.labels import SNOMED, known_organ
 from kerasbalance.data.masks.label_map import LabelMap
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, finish
 from kerasbalance.data.masks.names import Structure, select
-from kerasbalance.data.masks.placing import place
+from kerasbalance.data.masks.placing import is_known, place
 from kerasbalance.data.volume.volume import MAX_VOXELS
 
 ROOM = 4
@@ -22,7 +22,7 @@ def read_mask_image(path: Path, request: Request) -> StoredImage:
     A compressed mask may shrink a thousandfold, so the CT's size, not the file's, says what is too large.
     """
     limit = MAX_VOXELS if request.resample else max(ROOM * request.volume.hu.size, ROOM_FREE)
-    return read_image(path, max_voxels=limit)
+    return read_image(path, max_voxels=limit, grid=request.grid)
 
 
 def label_map_of(image: StoredImage) -> LabelMap:
@@ -46,7 +46,7 @@ def mask_from_segments(image: StoredImage, request: Request) -> Mask:
         layer = image.stored.reshape(-1, *image.grid.shape)[segments[number].layer]
         for slice_number, plane in enumerate(layer):
             canvas.paint(slice_number, organ, plane == segments[number].value)
-    labels, remarks = place(canvas.labels, image.grid, request)
+    labels, remarks = place(canvas.labels, image.grid, request, is_known=is_known(image.notes))
     notes = (*image.notes, *canvas.notes(), *remarks)
     return finish(labels, selection.organs, image.kind, notes, canvas.losers)
 

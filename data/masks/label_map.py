@@ -11,7 +11,7 @@ from kerasbalance.data.errors import Note
 from kerasbalance.data.labels import OrganRule
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, finish
 from kerasbalance.data.masks.names import Structure, select
-from kerasbalance.data.masks.placing import place
+from kerasbalance.data.masks.placing import is_known, place
 from kerasbalance.data.masks.values import count_values, translate, value_table
 from kerasbalance.data.volume.geometry import Grid
 
@@ -41,7 +41,7 @@ class LabelMap:
 def mask_from_label_map(label_map: LabelMap, request: Request) -> Mask:
     """Turn one stack, whose values the rules name, into a mask."""
     labels, notes = label_map.organs(request.rules)
-    placed, remarks = place(labels, label_map.grid, request)
+    placed, remarks = place(labels, label_map.grid, request, is_known=is_known(label_map.notes))
     organs = tuple(rule.organ for rule in request.rules)
     return finish(placed, organs, label_map.kind, (*notes, *remarks))
 
@@ -64,7 +64,7 @@ def mask_from_parts(
     for number, organ in sorted(selection.organ_of.items(), key=lambda item: (item[1], item[0])):
         part = load(number)
         labels, remarks = part.organs((OrganRule(selection.organs[organ]),))
-        placed, more = place(labels, part.grid, request)
+        placed, more = place(labels, part.grid, request, is_known=is_known(part.notes))
         for slice_number in range(len(placed)):
             canvas.paint(slice_number, organ, placed[slice_number] > 0)
         notes += [*remarks, *more]

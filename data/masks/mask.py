@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.labels import OrganRule
+from kerasbalance.data.volume.stated_grid import StatedGrid
 from kerasbalance.data.volume.volume import Volume
 
 OTHER_FRAME = "frame-of-reference"
@@ -40,6 +41,7 @@ class Request:
     resample: bool = False
     png_order: str | None = None
     allow: frozenset[str] = frozenset()
+    grid: StatedGrid | None = None
 
 
 class Canvas:

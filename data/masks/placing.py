@@ -18,7 +18,7 @@ Labels = NDArray[np.uint8]
 
 
 def place(
-    labels: NDArray[Any], grid: Grid, request: Request, *, sparse: bool = False
+    labels: NDArray[Any], grid: Grid, request: Request, *, sparse: bool = False, is_known: bool = True
 ) -> tuple[Labels, tuple[Note, ...]]:
     """Map labels onto the CT's grid; flips and permutations are silent.
 
@@ -28,6 +28,7 @@ def place(
         request: The CT and whether resampling is allowed.
         sparse: Whether a CT slice that the mask does not have is an empty slice (DICOM SEG) rather than a
             sign that the mask belongs to another series.
+        is_known: Whether the mask's file states where its voxels lie.
 
     Returns:
         The labels, uint8 on the CT's grid, and what there is to remark.
@@ -45,12 +46,28 @@ def place(
         found = match(source, target)
         if not sparse:
             _check_slices(found, source)
-    except DataError:
+    except DataError as error:
+        _check_known(error, request, is_known)
         if not request.resample:
             raise
         return _resample(turned, source, target)
     placed = _cut(turned, found, target.shape)
     return placed, (*_tolerated(found, sparse), *_lost(turned, placed))
+
+
+def is_known(notes: tuple[Note, ...]) -> bool:
+    """Return whether a file states where its voxels lie; its notes tell otherwise."""
+    return all(note.code != "PLACEHOLDER" for note in notes)
+
+
+def _check_known(error: DataError, request: Request, mask_is_known: bool) -> None:
+    """Refuse to compare positions of which one is unknown; no voxel is mapped by them either."""
+    if mask_is_known and is_known(request.volume.notes):
+        return
+    which = "mask" if not mask_is_known else "CT"
+    advice = f"convert the {which} again from DICOM, or write the right matrix into its header"
+    raise DataError("GEOMETRY", f"{error.received}; the header of the {which} is a placeholder", error.expected,
+                    advice) from None  # fmt: skip
 
 
 def _check_slices(found: Match, source: Grid) -> None:

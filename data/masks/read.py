@@ -27,6 +27,7 @@ from kerasbalance.data.masks.png import ORDERS, is_png, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
+from kerasbalance.data.volume.stated_grid import StatedGrid
 from kerasbalance.data.volume.volume import Volume
 
 HEAD_BYTES = 4096
@@ -54,10 +55,20 @@ def read_masks(
     *,
     resample: bool = False,
     allow: frozenset[str] = frozenset(),
+    grid: StatedGrid | None = None,
 ) -> Mask:
     """Read one or several masks of a CT as one, see `read_mask` and `merging.merge_masks`."""
     readers = [
-        partial(read_mask, s.path, volume, s.rules, resample=resample, png_order=s.png_order, allow=allow)
+        partial(
+            read_mask,
+            s.path,
+            volume,
+            s.rules,
+            resample=resample,
+            png_order=s.png_order,
+            allow=allow,
+            grid=grid,
+        )
         for s in sources
     ]
     if len(readers) == 1:
@@ -74,6 +85,7 @@ def read_mask(
     resample: bool = False,
     png_order: str | None = None,
     allow: frozenset[str] = frozenset(),
+    grid: StatedGrid | None = None,
 ) -> Mask:
     """Read a mask and map it, by position, onto the grid of its CT.
 
@@ -90,6 +102,7 @@ def read_mask(
         resample: Whether a mask on another grid is mapped by nearest position instead of refused.
         png_order: `"z-ascending"`, `"z-descending"` or `"file"`; see `png.load_png`.
         allow: Relaxations by name; `"frame-of-reference"` is heeded, others are left to other readers.
+        grid: Where the voxels of an image file lie if its header does not state it.
 
     Returns:
         The organs on the CT's grid. An empty mask is returned with a loud note.
@@ -108,7 +121,7 @@ def read_mask(
         raise ValueError(f"png_order={png_order!r}; expected one of {ORDERS}; leave it out for other masks")
     check_rules(rules)
     path = Path(path)
-    request = Request(volume, rules, resample, png_order, allow)
+    request = Request(volume, rules, resample, png_order, allow, grid)
     try:
         with lenient_pydicom():
             return _read_folder(path, request) if path.is_dir() else _read_file(path, request)
@@ -170,7 +183,7 @@ def _read_png(paths: Sequence[Path], request: Request) -> Mask:
 def _read_image_files(paths: Sequence[Path], request: Request) -> Mask:
     """Read the image files of a folder: one mask, one for each organ, or files with named segments."""
     names = [stem(path) for path in paths]
-    named = sum(bool(read_image_header(path).segments) for path in paths)
+    named = sum(bool(read_image_header(path, request.grid).segments) for path in paths)
     if 0 < named < len(paths):
         raise _ambiguous(
             f"a folder with {named} of {len(paths)} image files with named segments", paths[0].parent
