@@ -46,8 +46,10 @@ def evaluate_run_folder(
     write_evaluation(run.folder.eval_folder, found)
     if as_json:
         print_json(plain_summary(found))
-    else:
-        _show(found)
+        return
+    if run.record.kept is not None:
+        click.echo(run.record.kept.text())
+    _show(found)
 
 
 def _show(found: "Evaluation") -> None:

@@ -202,6 +202,8 @@ def _show_result(result: "TrainResult", strategy: str) -> None:
     click.echo(f"loss of the last epoch {result.loss:.4f}")
     if result.mining is not None:
         click.echo(_mined(result.mining, strategy))
+    if result.kept is not None:
+        click.echo(result.kept.text())
     click.echo(f"next: kerasbalance eval {result.folder.path}")
 
 

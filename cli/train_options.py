@@ -85,6 +85,11 @@ TABLE = (
            "evaluation."),
     _entry("--validation-share", group=CASES, type=float, help="The share of the cases that is kept for validation: "
            "their mean Dice is measured after each epoch. They are not trained on."),
+    _entry("--keep", group=CASES, type=click.Choice(["best", "last"]), help="The weights that the run keeps: those of "
+           "the last epoch (the default), or of the epoch with the best mean Dice of the validation cases since the "
+           "mining."),
+    _entry("--patience", group=CASES, type=int, metavar="EPOCHS", help="Stop after so many epochs, counted from the "
+           "mining on, without a better mean Dice of the validation cases. There are about 100 epochs."),
     _entry("--flips", group=CASES, study=True, type=CommaList(), help="The forms in which slices are trained on, "
            "separated by commas: none, horizontal, vertical, both."),
 

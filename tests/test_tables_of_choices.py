@@ -99,6 +99,7 @@ def test_every_option_of_the_table_is_shown_by_train_and_the_shared_ones_by_stud
     ("window_hu", (float("-inf"), 0.0), "LOW below HIGH"),
     ("optimizer", "lion", "one of sgd, adamw"), ("power", 0.0, "above 0"), ("repeat", 0, "1 or more"),
     ("skip_worst", 1.0, "below 1"), ("mine_every", 0, "1 or more"), ("mine_every", 4_000, "less than the 4000"),
+    ("keep", "first", "one of best, last"), ("patience", 0, "1 or more epochs"),
 ])  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_the_range_and_its_option(name, value, expected):
     with pytest.raises(DataError, match=expected) as refusal:
@@ -114,6 +115,8 @@ def test_every_field_with_a_range_says_it_in_words():
 
 @pytest.mark.parametrize(("given", "received"), [
     ({"rule": "below_worst_case:validation"}, "without validation cases"),
+    ({"keep": "best"}, "keep best without validation cases"),
+    ({"patience": 3}, "patience 3 without validation cases"),
     ({"strategy": "weighted", "ratio": 1.0, "repeat": 2}, "weighted with repeat"),
     ({"strategy": "weighted", "ratio": 1.0, "skip_worst": 0.1}, "weighted with skip_worst"),
 ])  # fmt: skip

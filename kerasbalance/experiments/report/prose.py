@@ -25,7 +25,9 @@ LIMITS = (
 
 def summary(contents: Contents) -> str:
     """Return the paragraph at the head of the report, plain text."""
-    return " ".join(part for part in (_training(contents), _mining(contents), _results(contents)) if part)
+    return " ".join(
+        part for part in (_training(contents), _mining(contents), _kept(contents), _results(contents)) if part
+    )
 
 
 def _training(contents: Contents) -> str:
@@ -56,6 +58,11 @@ def _mining(contents: Contents) -> str:
     share, threshold = 100 * hard / len(table), number(table.threshold, 3)
     worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold})"
     return scored + STRATEGIES[options.strategy].outcome.format(worst=worst, hard=hard)
+
+
+def _kept(contents: Contents) -> str:
+    kept = contents.record.kept
+    return "" if kept is None else f"It holds the {kept.text()}."
 
 
 def _results(contents: Contents) -> str:

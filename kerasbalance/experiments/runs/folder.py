@@ -10,6 +10,7 @@ from typing import Any
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.volume.shaping import Shaping
+from kerasbalance.experiments.runs.keeping import Kept
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.tabular import to_json
 
@@ -102,6 +103,7 @@ class RunRecord:
         pixel_spacing_mm: smallest and largest pixel spacing of the training cases.
         backend: Keras backend.
         versions: of Python and packages.
+        kept: the epoch whose weights it holds, once it is finished; None without validation cases.
     """
 
     options: TrainOptions
@@ -112,10 +114,12 @@ class RunRecord:
     pixel_spacing_mm: tuple[float, float]
     backend: str
     versions: dict[str, str]
+    kept: Kept | None = None
 
     def write(self, path: Path) -> None:
         """Write `run.json`, whole or not at all."""
-        plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json()}
+        kept = None if self.kept is None else self.kept.to_json()
+        plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json(), "kept": kept}
         replace_file(path, to_json(plain))
 
     @classmethod
@@ -133,6 +137,8 @@ class RunRecord:
             for name in ("plane", "pixel_spacing_mm"):
                 plain[name] = tuple(plain[name])
             plain["shaping"] = Shaping(*plain["shaping"])
+            if plain.get("kept") is not None:
+                plain["kept"] = Kept(**plain["kept"])
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError("NO_RUN", "a folder without a readable run.json", "a run made by kerasbalance train",

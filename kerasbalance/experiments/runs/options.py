@@ -19,6 +19,7 @@ _OPTION_OF = {"organs": "organ"}
 """Options of `train` that bear another name than what they set."""
 EPOCHS = 100
 """A run is divided into about so many epochs: points of the curve, chances for a checkpoint."""
+KEEP = ("best", "last")
 PRECISIONS = ("float32", "mixed_bfloat16", "mixed_float16")
 
 
@@ -63,6 +64,10 @@ class TrainOptions:
         ratio: the share of the training cases that is part B.
         test_share: the share of all cases that is kept for evaluation.
         validation_share: the share of all cases that is scored at the end of each epoch; they are not trained on.
+        keep: "last", or "best": the weights of the epoch with the best validation Dice, of those that end after
+            the first mining.
+        patience: epochs without a better validation Dice, counted from the first mining on, after which the
+            training stops; None for never.
         seed: of the split, the weights and the order.
         precision: Keras' dtype policy.
 
@@ -94,6 +99,8 @@ class TrainOptions:
     ratio: float = _checked(0.5, lambda v: 0 < v <= 1, "above 0 and at most 1")
     test_share: float = _checked(0.25, lambda v: 0 < v < 1, "between 0 and 1")
     validation_share: float = _checked(0.0, lambda v: 0 <= v < 1, "0 or a share beside the test's")
+    keep: str = _checked("last", lambda v: v in KEEP, f"one of {', '.join(KEEP)}")
+    patience: int | None = _checked(None, lambda v: v is None or v >= 1, "1 or more epochs")
     seed: int = _checked(0, lambda v: v >= 0, "0 or more")
     precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
     # fmt: on
@@ -115,6 +122,10 @@ class TrainOptions:
         """Refuse values that are in range but contradict each other."""
         if self.validation_share >= 1 - self.test_share:
             raise self._refused("validation_share", "0 or a share beside the test's")
+        for name, wanted in (("keep", self.keep == "best"), ("patience", self.patience is not None)):
+            if wanted and not self.validation_share:
+                raise usage(f"{name} {getattr(self, name)} without validation cases", "cases to judge epochs on",
+                            f"pass --validation-share 0.2, or leave out --{name}")  # fmt: skip
         if STRATEGIES[self.strategy].needs_part_a and self.ratio == 1:
             raise usage(f"the strategy {self.strategy} with ratio 1, which leaves no candidates",
                         "a ratio below 1, no mining, or mining in all the data",

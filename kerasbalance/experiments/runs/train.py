@@ -1,5 +1,6 @@
 """The paper's protocol on a store: split, pre-train on part B, score part A, add its hard slices, train on."""
 
+import dataclasses
 import functools
 import os
 from collections.abc import Sequence
@@ -18,6 +19,7 @@ from kerasbalance.data.volume.shaping import Shaping
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
 from kerasbalance.experiments.runs.history import HistoryFile
+from kerasbalance.experiments.runs.keeping import Kept, kept_epoch, make_stopping
 from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.options import TrainOptions
@@ -42,12 +44,14 @@ class TrainResult:
         rows: the split.
         loss: mean loss of the last epoch.
         mining: the table of the scored slices, None without mining.
+        kept: the epoch whose weights the run holds, None without validation cases.
     """
 
     folder: RunFolder
     rows: tuple[SplitRow, ...]
     loss: float
     mining: kb.MiningResult | None
+    kept: Kept | None
 
 
 class Run:
@@ -215,15 +219,18 @@ class Run:
             kerasbalance.NonFiniteError: the training diverged.
         """
         model, dataset, mining = self._parts()
-        if mining is not None:
-            callbacks = [mining, *callbacks]
+        callbacks = [*([] if mining is None else [mining]), *make_stopping(self.options), *callbacks]
         history = self._fit(model, dataset, self.options.iterations, callbacks, verbose)
         result = mining.results[-1] if mining is not None and mining.results else None
         if result is not None:
             table = SliceTable.of(self.store, self.options.organs, result)
             replace_file(self.folder.slices_file, table.to_csv())
+        kept = kept_epoch(self.options, history.epoch, history.history)
+        if kept is not None:
+            self.record = dataclasses.replace(self.record, kept=kept)
+            self.record.write(self.folder.record_file)
         _save_model(model, self.folder.model_file)
-        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result)
+        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result, kept)
 
     def _parts(self) -> tuple[Any, kb.IndexedDataset, kb.ScheduledMining | None]:
         """Build the compiled model, the dataset, and the mining callback where there is one."""
