@@ -103,12 +103,6 @@ def test_the_form_and_type_of_a_mask_do_not_matter(kind, form):
     assert value(y_true.astype(kind), y_pred) == pytest.approx(0.2954545, abs=1e-6)
 
 
-def test_a_label_without_a_channel_belongs_to_no_organ():
-    y_pred = np.concatenate([1 - PROBABILITY, PROBABILITY], axis=-1)
-    outside = np.where(TRUTH == 0, 255, TRUTH).astype("uint8")
-    assert value(outside, y_pred) == pytest.approx(0.2954545, abs=1e-6)
-
-
 def test_over_the_batch_a_weight_is_a_number_of_copies():
     copied = np.array([0, 0, 0])
     weighted = DiceLoss()(TRUTH, PROBABILITY, sample_weight=np.array([3.0, 0.0]))

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import explain
+from kerasbalance.mining.counts import SliceScores
 from kerasbalance.mining.result import MiningResult
 from kerasbalance.mining.sampler import Sampler
 from kerasbalance.mining.scoring import Progress, score_slices
@@ -36,11 +37,13 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         every: Mine after each so many steps, in place of `at`.
         batch_size: Slices a step of scoring; the dataset's own by default.
         threshold: See `score_slices`.
+        ignore_label: See `score_slices`.
 
     Raises:
         TypeError: If `dataset` is no `IndexedDataset`.
-        ValueError: If not exactly one of `at` and `every` is given or a number is out of range; in `fit`, if
-            Keras' own workers are switched on, or if the epochs or the data are not the dataset's.
+        ValueError: If not exactly one of `at` and `every` is given or a number is out of range; when a training
+            begins, if Keras' own workers are switched on, if the epochs or the data are not the dataset's, or
+            if the candidates cannot be scored, of which one batch is tried.
 
     Example:
         >>> import numpy as np, kerasbalance as kb
@@ -63,7 +66,8 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         *,
         every: int | None = None,
         batch_size: int | None = None,
-        threshold: float = 0.5,
+        threshold: float | None = None,
+        ignore_label: int | None = None,
     ) -> None:
         super().__init__()
         if not isinstance(dataset, IndexedDataset):
@@ -78,7 +82,7 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         self.sampler = sampler
         self.at, self.every = _schedule(at, every)
         self.batch_size = dataset.batch_size if batch_size is None else batch_size
-        self.threshold = threshold
+        self.threshold, self.ignore_label = threshold, ignore_label
         self.results: list[MiningResult] = []
         self._reached = -1
         self._iteration: int | None = None
@@ -106,22 +110,33 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
             iteration: Steps it has been trained for; the new index holds from there on.
             progress: See `score_slices`.
         """
-        source, reference = self.dataset.source, self.sampler.reference
-
-        def score(refs: NDArray[np.int64]) -> Any:
-            return score_slices(
-                model, source, refs, self.batch_size, threshold=self.threshold, progress=progress
-            )
-
-        others = score(reference) if len(reference) else None
-        result = self.sampler.update(score(self.sampler.candidates), reference=others, iteration=iteration)
+        reference = self.sampler.reference
+        others = self._score(model, reference, progress) if len(reference) else None
+        scores = self._score(model, self.sampler.candidates, progress)
+        result = self.sampler.update(scores, reference=others, iteration=iteration)
         self.dataset.swap(self.sampler.index, iteration)
         self.results.append(result)
         self._reached = iteration
         return result
 
+    def check_scoring(self, model: Any) -> None:
+        """Score one batch of candidates, so that what cannot be scored is refused before the training.
+
+        Nothing is scored if the schedule is at its end.
+
+        Args:
+            model: The model that will be trained.
+
+        Raises:
+            ValueError, NonFiniteError: As `score_slices`.
+        """
+        candidates = self.sampler.candidates
+        if self.next_iteration() is not None:
+            spread = np.linspace(0, len(candidates) - 1, min(self.batch_size, len(candidates)))
+            self._score(model, candidates[spread.astype(np.int64)])
+
     def on_train_begin(self, logs: Any = None) -> None:
-        """Refuse what cannot be mined in without stale batches."""
+        """Refuse what cannot be mined in without stale batches, and what cannot be scored."""
         if self.dataset.workers > 1 or self.dataset.use_multiprocessing:
             raise ValueError(
                 explain(
@@ -139,6 +154,7 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                     "pass steps_per_epoch to the dataset and not to fit",
                 )
             )
+        self.check_scoring(self.model)
         self._per_call = per_call
         self._fresh = True
         self._begin, self._requests = self._iteration or 0, self.dataset.requests
@@ -177,6 +193,17 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         numbers = range(int(state["count"]))
         self.results[:] = [MiningResult.from_state(under(f"results/{number}", state)) for number in numbers]
         self._reached = int(state["reached"])
+
+    def _score(self, model: Any, refs: NDArray[np.int64], progress: Progress | None = None) -> SliceScores:
+        return score_slices(
+            model,
+            self.dataset.source,
+            refs,
+            self.batch_size,
+            threshold=self.threshold,
+            ignore_label=self.ignore_label,
+            progress=progress,
+        )
 
     def _check_schedule(self, begin: int, last: int) -> None:
         """Warn if nothing will be mined in a fit; a later one may still come to the iteration."""

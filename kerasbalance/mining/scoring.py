@@ -6,7 +6,6 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend import random_state
@@ -16,8 +15,11 @@ from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.index import Refs, as_refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
+from kerasbalance.losses.labels import check_labels
+from kerasbalance.mining import compiled_loss
 from kerasbalance.mining.counts import SliceScores, ThresholdScores
-from kerasbalance.mining.decision import THRESHOLDS, organ_mask
+from kerasbalance.mining.decision import THRESHOLDS
+from kerasbalance.mining.slice_counts import NO_PROBABILITIES, NOT_FINITE, SliceCounts
 
 Progress = Callable[[int, int], None]
 
@@ -28,14 +30,16 @@ def score_slices(
     refs: ArrayLike,
     batch_size: int = 16,
     *,
-    threshold: float = 0.5,
+    threshold: float | None = None,
+    ignore_label: int | None = None,
     progress: Progress | None = None,
 ) -> SliceScores:
     """Score slices with a model, for mining or evaluation.
 
     Works between fits and from any synchronous hook of a callback, on every backend, and leaves the training
     as it found it: metrics, random state, batch statistics. Where reference and prediction are both empty
-    the Dice is 1; where only the reference is empty it is 0.
+    the Dice is 1; where only the reference is empty it is 0. Masks are read as the losses read them: labels, or
+    one channel for each class, of which a share above 0.5 counts.
 
     Args:
         model: A model with one output `(batch, height, width, classes)`. One class: probabilities of the
@@ -45,8 +49,11 @@ def score_slices(
         refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
         batch_size: Slices a step; the last batch is padded, so that one shape is compiled. Does not change
             the counts.
-        threshold: A pixel is predicted where the output is larger; give 0 for logits of one class. See
-            `score_at_thresholds` for several classes.
+        threshold: A pixel is predicted where the output, as it is, is larger. By default the model's probability
+            is compared with 0.5; the loss that the model is compiled with says by `from_logits` whether the
+            output is one. See `score_at_thresholds` for several classes.
+        ignore_label: The value in the masks of pixels that are not annotated; they are in none of the counts. By
+            default that of the loss that the model is compiled with.
         progress: Called with (slices scored, slices in all) after each batch; what it raises ends the
             scoring.
 
@@ -55,7 +62,8 @@ def score_slices(
 
     Raises:
         NonFiniteError: If the model's output holds NaN or infinity.
-        ValueError: If output and masks do not fit each other, or a ref is out of range.
+        ValueError: If output and masks do not fit each other: in shape, in their labels, or because a threshold
+            needs probabilities and the output holds none. If a ref is out of range.
 
     Example:
         >>> import keras, numpy as np, kerasbalance as kb
@@ -65,8 +73,11 @@ def score_slices(
         array([[1.],
                [1.]])
     """
-    found = score_at_thresholds(model, source, refs, batch_size, thresholds=(threshold,), progress=progress)
-    return found.at(threshold)
+    model = synchronised(model)
+    from_logits = threshold is None and compiled_loss.from_logits(model)
+    value = 0.5 if threshold is None else threshold
+    counts = SliceCounts((value,), _ignored(model, ignore_label), from_logits)
+    return _score(model, source, as_refs(refs, "refs"), batch_size, counts, progress).at(value)
 
 
 def score_at_thresholds(
@@ -76,6 +87,7 @@ def score_at_thresholds(
     batch_size: int = 16,
     *,
     thresholds: Sequence[float] = THRESHOLDS,
+    ignore_label: int | None = None,
     progress: Progress | None = None,
 ) -> ThresholdScores:
     """Score slices at several thresholds in one pass; see `score_slices`, which does so at one.
@@ -87,9 +99,11 @@ def score_at_thresholds(
         source: As for `score_slices`.
         refs: As for `score_slices`.
         batch_size: As for `score_slices`.
-        thresholds: One or more. One class: a pixel is predicted where the output is larger. Several: where the
+        thresholds: One or more, of probabilities; logits are turned into them if the model is compiled with a
+            loss that has `from_logits`. One class: a pixel is predicted where the output is larger. Several: where the
             organ is the most probable one and its share of the probability of organ and background together is
             larger, so that the organs' thresholds do not influence each other; at 0.5 the largest output wins.
+        ignore_label: As for `score_slices`.
         progress: As for `score_slices`.
 
     Returns:
@@ -107,7 +121,17 @@ def score_at_thresholds(
         >>> kb.score_at_thresholds(model, source, [0], thresholds=(0.3, 0.5)).dice.ravel()
         array([1., 0.])
     """
-    rows = as_refs(refs, "refs")
+    if not len(thresholds):
+        raise ValueError(explain("no threshold", "at least one", "pass thresholds=(0.5,)"))
+    model = synchronised(model)
+    label = _ignored(model, ignore_label)
+    counts = SliceCounts(tuple(thresholds), label, compiled_loss.from_logits(model))
+    return _score(model, source, as_refs(refs, "refs"), batch_size, counts, progress)
+
+
+def _score(
+    model: Any, source: Source, rows: Refs, batch_size: int, layer: SliceCounts, progress: Progress | None
+) -> ThresholdScores:
     if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):
         raise ValueError(
             explain(
@@ -116,10 +140,8 @@ def score_at_thresholds(
                 "check the refs against the source",
             )
         )
-    if not len(thresholds):
-        raise ValueError(explain("no threshold", "at least one", "pass thresholds=(0.5,)"))
-    model, values = synchronised(model), tuple(thresholds)
-    scorer = _scorer_of(model, values)
+    values = layer.thresholds
+    scorer = _scorer_of(model, layer)
     counts = [np.zeros((0, len(values), _organs(model), 3), np.int64)]
     with random_state.preserved(), spared_layout_copies():
         for done, (part, (x, y)) in enumerate(_batches(source, rows, batch_size), 1):
@@ -131,39 +153,18 @@ def score_at_thresholds(
     return ThresholdScores(rows, values, np.ascontiguousarray(found.swapaxes(0, 1)))
 
 
-class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped
-    """Masks and outputs to int32 `(batch, 1 + thresholds * organs * 3)`: whether all is finite, then the counts.
-
-    Equality masks and integer sums: `bincount` does not compile on two backends, and one-hot arrays cost
-    two to three times as much.
-    """
-
-    def __init__(self, thresholds: tuple[float, ...], **options: Any) -> None:
-        super().__init__(dtype="float32", autocast=False, **options)
-        self.thresholds = thresholds
-
-    def call(self, y_true: Any, y_pred: Any) -> Any:
-        """Count; `y_true` `(batch, height, width)`, integers, `y_pred` `(batch, height, width, classes)`."""
-        y_pred, classes = ops.cast(y_pred, "float32"), y_pred.shape[-1]
-        winner = ops.argmax(y_pred[..., 1:], axis=-1) + 1 if classes > 1 else None
-        references = [y_true > 0] if classes == 1 else [y_true == organ for organ in range(1, classes)]
-        sizes = [_pixels(reference) for reference in references]
-        total = ops.sum(y_pred, axis=(1, 2, 3))  # NaN and infinity survive a sum
-        columns = [ops.cast(ops.isfinite(total), "int32")]
-        for threshold in self.thresholds:
-            for organ, (reference, size) in enumerate(zip(references, sizes, strict=True), 1):
-                predicted = organ_mask(y_pred, organ, threshold, winner)
-                columns += [_pixels(ops.logical_and(predicted, reference)), _pixels(predicted), size]
-        return ops.stack(columns, axis=-1)
+def _ignored(model: Any, ignore_label: int | None) -> int | None:
+    return compiled_loss.ignored_label(model) if ignore_label is None else ignore_label
 
 
 class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
     """A model and the counting behind it, compiled as one; shares the model's variables."""
 
-    def __init__(self, model: Any, thresholds: tuple[float, ...]) -> None:
+    def __init__(self, model: Any, counts: SliceCounts) -> None:
         super().__init__(name="slice_scorer", dtype="float32", autocast=False)
         self.model = model
-        self.counts = SliceCounts(thresholds)
+        self.counts = counts
+        self.classes = 0  # known once the model was called
 
     def build(self, input_shape: Any) -> None:
         self.built = True
@@ -177,7 +178,17 @@ class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
                 explain(
                     f"an output of shape {shape} for masks of shape {tuple(y_true.shape)}",
                     "one output (batch, height, width, classes) of the masks' height and width",
-                    "wrap a model with several outputs in one that returns the last",
+                    "wrap a model with several outputs in one that returns the last; end one whose channels come "
+                    "first with keras.layers.Permute((2, 3, 1))",
+                )
+            )
+        self.classes = int(shape[-1])
+        if len(y_true.shape) == 4 and y_true.shape[-1] != self.classes:
+            raise ValueError(
+                explain(
+                    f"masks of {y_true.shape[-1]} channels for an output of {self.classes}",
+                    "labels (batch, height, width), or one channel for each channel of the output",
+                    "turn the masks into labels, or give the model as many channels",
                 )
             )
         return self.counts(y_true, y_pred)
@@ -187,20 +198,28 @@ class _Kept:
     """Holds a model's scorers; no Keras object, so that Keras neither tracks nor saves what is in it."""
 
     def __init__(self) -> None:
-        self.scorers: dict[tuple[float, ...], _Scorer] = {}
+        self.scorers: dict[Any, _Scorer] = {}
 
 
-def _scorer_of(model: Any, thresholds: tuple[float, ...]) -> _Scorer:
+def _scorer_of(model: Any, counts: SliceCounts) -> _Scorer:
     """Return the model's scorer; a second one would be compiled again, at the price of many batches."""
     kept: _Kept = model.__dict__.setdefault("_kerasbalance_scorers", _Kept())
-    if thresholds not in kept.scorers:
-        kept.scorers[thresholds] = _Scorer(model, thresholds)
-    return kept.scorers[thresholds]
+    key = (counts.thresholds, counts.ignore_label, counts.from_logits)
+    if key not in kept.scorers:
+        kept.scorers[key] = _Scorer(model, counts)
+    return kept.scorers[key]
 
 
 def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
-    table = np.asarray(scorer.predict_on_batch((x, _labels(y))), np.int64)[: len(refs)]
-    bad = refs[table[:, 0] == 0]
+    masks = _masks(y)
+    table = np.asarray(scorer.predict_on_batch((x, masks)), np.int64)[: len(refs)]
+    check_labels(masks, (*masks.shape[:3], scorer.classes), scorer.counts.ignore_label)
+    _check_outputs(table[:, 0], refs, scorer.counts.thresholds)
+    return table[:, 1:]
+
+
+def _check_outputs(states: NDArray[np.int64], refs: Refs, thresholds: tuple[float, ...]) -> None:
+    bad = refs[states == NOT_FINITE]
     if len(bad):
         raise NonFiniteError(
             explain(
@@ -210,21 +229,33 @@ def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDA
             ),
             refs=bad,
         )
-    return table[:, 1:]
+    bad = refs[states == NO_PROBABILITIES]
+    if len(bad):
+        raise ValueError(
+            explain(
+                f"outputs below 0 or above 1 for {len(bad)} slices, compared with {list(thresholds)}",
+                "probabilities",
+                "end the model with a sigmoid or softmax; for logits compile it with a loss that has "
+                "from_logits=True, or pass threshold=0",
+            )
+        )
 
 
-def _labels(y: NDArray[Any]) -> NDArray[Any]:
-    """Return masks `(batch, height, width)`, whole numbers."""
-    labels = y[..., 0] if y.ndim == 4 and y.shape[-1] == 1 else y
-    if labels.ndim != 3:
+def _masks(y: NDArray[Any]) -> NDArray[Any]:
+    """Return masks `(batch, height, width)`, or with channels, as uint8, int32 or float32."""
+    masks = y[..., 0] if y.ndim == 4 and y.shape[-1] == 1 else y
+    if masks.ndim not in (3, 4):
         raise ValueError(
             explain(
                 f"masks of shape {y.shape}",
-                "integer labels (batch, height, width) or (batch, height, width, 1)",
-                "turn one-hot masks into labels with numpy.argmax",
+                "labels (batch, height, width) or (batch, height, width, 1), or one channel for each class",
+                "give the source's masks one of these shapes",
             )
         )
-    return labels if labels.dtype == np.uint8 else labels.astype(np.int32)
+    kind = masks.dtype.kind
+    if masks.dtype == np.uint8 or kind == "f":
+        return masks.astype(np.float32) if kind == "f" else masks
+    return masks.astype(np.uint8 if kind == "b" else np.int32)
 
 
 def _batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
@@ -242,10 +273,6 @@ def _batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs
 def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
     missing = rows - len(array)
     return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
-
-
-def _pixels(mask: Any) -> Any:
-    return ops.sum(ops.cast(mask, "int32"), axis=(1, 2))
 
 
 def _organs(model: Any) -> int:

@@ -161,6 +161,8 @@ class _Run:
         elif self.ended and self.state.finished:
             return self.callbacks.history
         self.state.finished = False
+        for miner in self.miners:
+            miner.check_scoring(self.model)
         try:
             self.callbacks.begin()
             if checkpoint is not None:
