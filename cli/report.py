@@ -39,13 +39,13 @@ def _report_study(folder: Path) -> None:
         raise click.UsageError(
             f"the report of a study reads its runs' tables only: leave out {', '.join(stated)}"
         )
+    from kerasbalance.experiments.studies.differences import read_compared
     from kerasbalance.experiments.studies.options import StudyRecord
     from kerasbalance.experiments.studies.page import write_study
     from kerasbalance.experiments.studies.progress import units_left
-    from kerasbalance.experiments.studies.results import read_results
 
     record = StudyRecord.read(folder)
     runs = sum(len(unit.arms) for unit in record.options.units())
     left = sum(len(unit.arms) for unit in units_left(folder, record))
-    page = write_study(folder, record, read_results(folder, record))
+    page = write_study(folder, record, read_compared(folder, record))
     click.echo(f"wrote {page}; {runs - left} of {runs} runs are finished")

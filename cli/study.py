@@ -24,11 +24,13 @@ from kerasbalance.cli.common import (
 )
 from kerasbalance.cli.train_options import STEPS, chosen_options, split_list, training_options
 from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
+from kerasbalance.experiments.studies.measures import DEFAULT as MEASURES_DEFAULT
+from kerasbalance.experiments.studies.measures import MEASURES
 
 if TYPE_CHECKING:
     from kerasbalance.data.errors import DataError
+    from kerasbalance.experiments.studies.differences import Compared
     from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
-    from kerasbalance.experiments.studies.results import GroupResults
     from kerasbalance.experiments.studies.study import Estimate
 
 
@@ -66,6 +68,11 @@ if TYPE_CHECKING:
     show_default=True,
     help="The number of processes that train at the same time.",
 )
+@click.option("--measures", default=",".join(MEASURES_DEFAULT), show_default=True,
+              help=f"The measures that decide, separated by commas, from {', '.join(MEASURES)}. Their comparisons are "
+              "adjusted for their number; all others are exploratory. A study keeps those it began with.")  # fmt: skip
+@click.option("--margin", type=float, default=0.2, show_default=True,
+              help="How many Dice points lower count as not worse.")  # fmt: skip
 @click.option("--dry-run", is_flag=True, help="Print what the study will take, and train nothing.")
 @click.option("--no-estimate", is_flag=True, help="Begin without measuring a few steps of each network.")
 @click.option(
@@ -91,6 +98,8 @@ def study(
     arms: str,
     seeds: int,
     jobs: int,
+    measures: str,
+    margin: float,
     dry_run: bool,
     no_estimate: bool,
     plan: bool,
@@ -114,8 +123,8 @@ def study(
     from kerasbalance.experiments.studies.study import check_store
     from kerasbalance.experiments.studies.workers import threads_for
 
-    lists = (split_list(text) for text in (organs, models, arms))
-    options = _options(*lists, seeds=seeds, given=given)
+    lists = [split_list(text) for text in (organs, models, arms, measures)]
+    options = _options(lists, seeds, margin, given)
     opened = SliceStore(store)
     record = open_record(
         out,
@@ -161,39 +170,37 @@ def _show_plan(out: Path, record: "StudyRecord", as_json: bool) -> None:
 
 def _finish(out: Path, record: "StudyRecord", failures: "Sequence[DataError]", as_json: bool) -> None:
     """Write and show what is finished, and say what failed."""
+    from kerasbalance.experiments.studies.differences import read_compared
     from kerasbalance.experiments.studies.page import write_study
-    from kerasbalance.experiments.studies.results import read_results
     from kerasbalance.experiments.studies.tables import plain
 
-    groups = read_results(out, record)
-    if failures and not groups:
+    compared = read_compared(out, record)
+    if failures and not compared:
         raise failures[0]
-    page = write_study(out, record, groups)
+    page = write_study(out, record, compared)
     if as_json:
-        print_json(plain(groups))
+        print_json(plain(compared))
     else:
-        _show(groups)
+        _show(compared)
         click.echo(f"\nwrote {page}")
     for failure in failures:
         click.echo(f"failed: {readable(failure.message())}", err=True)
-    if failures or any(group.diverged for group in groups):
+    if failures or any(group.diverged for group, _ in compared):
         raise SystemExit(PARTLY)
 
 
 def _options(
-    organs: tuple[str, ...],
-    models: tuple[str, ...],
-    arms: tuple[str, ...],
-    *,
-    seeds: int,
-    given: dict[str, Any],
+    lists: list[tuple[str, ...]], seeds: int, margin: float, given: dict[str, Any]
 ) -> "StudyOptions":
     from kerasbalance.experiments.runs.options import TrainOptions
     from kerasbalance.experiments.studies.options import StudyOptions
 
     stated = chosen_options(given)
+    organs, models, arms, measures = lists
     rates = _rates(stated.pop("learning_rate", ""), models)
-    return StudyOptions(organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates)
+    return StudyOptions(
+        organs, models, arms, seeds, TrainOptions(organs=("any",), **stated), rates, measures, margin
+    )
 
 
 def _rates(text: str, models: tuple[str, ...]) -> dict[str, float]:
@@ -242,13 +249,13 @@ def _train(out: Path, record: "StudyRecord", jobs: int) -> "tuple[DataError, ...
             raise Interrupted(interruption.code, message) from None
 
 
-def _show(groups: "tuple[GroupResults, ...]") -> None:
-    from kerasbalance.experiments.studies.tables import HEADERS, cells
-    from kerasbalance.experiments.studies.verdict import CAUTION, comparisons, sentences
+def _show(compared: "Compared") -> None:
+    from kerasbalance.experiments.studies.tables import HEADERS, cells, counted
+    from kerasbalance.experiments.studies.verdict import CAUTION, sentences
 
-    for group in groups:
+    for group, differences in compared:
         click.secho(f"\n{group.organ}, {group.model}", bold=True)
         click.echo(table(HEADERS, [cells(row) for row in group.rows]))
-        for sentence in sentences(group):
+        for sentence in sentences(group, differences):
             click.echo(f"* {sentence}")
-    click.echo(f"\n{comparisons(groups)} comparisons were made. {CAUTION}")
+    click.echo(f"\n{counted(compared)} {CAUTION}")

@@ -40,8 +40,9 @@ WITHOUT_BACKEND = (
     "test_codes", "test_ct", "test_dataset_json", "test_dicom_", "test_export", "test_faults", "test_geometry",
     "test_image_files", "test_ingest", "test_isolate", "test_labels", "test_layouts", "test_manifest", "test_masks_",
     "test_nifti",
-    "test_organ_check", "test_packaging", "test_paired", "test_phantom", "test_plausibility", "test_privacy",
-    "test_real_ct", "test_shaping", "test_splits", "test_stated_grid", "test_store", "test_surface",
+    "test_organ_check", "test_packaging", "test_paired", "test_phantom", "test_plausibility", "test_power",
+    "test_privacy",
+    "test_real_ct", "test_shaping", "test_splits", "test_stated_grid", "test_store", "test_study_curve", "test_surface",
 )  # fmt: skip
 
 

@@ -19,8 +19,11 @@ from kerasbalance.evaluation.paired import PairedDifference
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import read_split
 from kerasbalance.experiments.studies.arms import parse_arm
+from kerasbalance.experiments.studies.curve import THRESHOLDS, read_curve
+from kerasbalance.experiments.studies.differences import Difference, compare
+from kerasbalance.experiments.studies.measures import DEFAULT as MEASURES_DEFAULT
 from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
-from kerasbalance.experiments.studies.results import ArmScores, Difference, GroupResults, RunScores
+from kerasbalance.experiments.studies.scores import ArmScores, GroupResults, RunScores
 from kerasbalance.experiments.studies.verdict import describe, headline, sentences
 
 ARMS = ("0.5", "mined", "random")
@@ -76,6 +79,15 @@ def test_the_table_is_what_the_runs_evaluations_say(finished):
         assert float(row["case_sd"]) == pytest.approx(dice.std(axis=1, ddof=1).mean())
         assert float(row["minimum"]) == pytest.approx(dice.min(axis=1).mean())
         assert float(row["maximum"]) == pytest.approx(dice.max(axis=1).mean())
+
+
+def test_the_curve_of_a_run_goes_through_its_evaluation(finished):
+    for folder in run_folders(finished).values():
+        curve = read_curve(folder / "eval")
+        dice = {case["case"]: float(case["dice"]) for case in rows(folder / "eval" / "cases.csv")}
+        assert curve.case_dice[THRESHOLDS.index(0.5)] == pytest.approx([dice[case] for case in sorted(dice)])
+    compared = rows(finished / "differences.csv")
+    assert {row["measure"] for row in compared if row["registered"] == "True"} == set(MEASURES_DEFAULT)
 
 
 def test_every_arm_costs_the_same_iterations_and_slices(finished):
@@ -151,7 +163,7 @@ def test_an_interrupted_study_goes_on_to_the_same_runs(finished, store, tmp_path
 def test_the_page_stands_alone_and_says_what_is_not_shown(finished):
     pytest.importorskip("matplotlib")
     page = (finished / "study.html").read_text()
-    assert "too few seeds to say" in page
+    assert "cannot tell from fewer than 5 seeds" in page
     assert "http://" not in page.replace("http://www.w3.org", "")
     assert str(finished) not in page
     assert page.count("data:image/png;base64,") >= 3
@@ -196,41 +208,67 @@ def test_another_study_and_another_folder_are_left_alone(finished, store, tmp_pa
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
 
 
-def difference(by, p, adjusted, seeds=5, measure="mean", baseline="all", low=-0.01, high=0.03):
-    found = PairedDifference(by, low, high, p, seeds, seeds)
-    return Difference("mined", baseline, measure, found, adjusted)
+def difference(by, p, p_not_worse=1.0, seeds=5, measure="mean", baseline="all", needed=12, registered=True):
+    found = PairedDifference(by, by - 0.01, by + 0.01, p, seeds, seeds)
+    return Difference(
+        "mined", baseline, measure, found, registered, 0.002, by - 0.02, by + 0.02, p, p_not_worse, needed
+    )
 
 
 @pytest.mark.parametrize(
     ("found", "words"),
     [
-        (difference(0.01, 0.2, 1.0), "no difference shown (+1.00 points, 95 % interval -1.00 to +3.00"),
-        (difference(0.02, 0.001, 0.01), "mean case Dice: higher (+2.00"),
-        (difference(-0.02, 0.001, 0.01), "mean case Dice: lower (-2.00"),
-        (difference(0.02, 0.01, 0.2), "mean case Dice: higher, not beyond the number of comparisons (+2.00"),
-        (difference(0.02, 0.001, 0.01, seeds=4), "too few seeds to say"),
         (
-            difference(0.02, math.nan, math.nan, seeds=1, low=math.nan, high=math.nan),
-            "too few seeds to say (+2.00 points, higher in 1 of 1",
+            difference(0.01, 0.2),
+            "cannot tell; about 12 seeds on these cases would show a difference of 1 points (+1.00 points, interval "
+            "-1.00 to +3.00, higher in 5 of 5 seeds).",
         ),
+        (difference(0.02, 0.01), "mean case Dice: better (+2.00"),
+        (difference(-0.02, 0.01), "mean case Dice: worse (-2.00"),
+        (difference(-0.001, 0.6, 0.01), "mean case Dice: not worse by 0.2 points or more (-0.10"),
+        (difference(0.001, 0.6, needed=None), "more test cases would be needed"),
+        (difference(0.001, 0.6), "would show a difference of 0.2 points"),
+        (difference(0.02, 0.001, seeds=4), "cannot tell from fewer than 5 seeds (+2.00"),
+        (difference(0.02, math.nan, math.nan, seeds=1), "(+2.00 points, higher in 1 of 1 seeds)."),
     ],
 )
 def test_a_comparison_claims_no_more_than_it_shows(found, words):
     assert words in describe(found)
 
 
-def test_the_headline_answers_for_every_control():
-    group = GroupResults("liver", "unet", (), (), (
-        difference(0.001, 0.6, 1.0), difference(0.001, 0.6, 1.0, measure="worst tenth"),
-        difference(0.02, 0.001, 0.01, baseline="0.5"),
-        difference(0.01, 0.02, 0.3, measure="worst tenth", baseline="0.5"),
-    ), 0, (), ())  # fmt: skip
-    assert headline(group) == (
-        "Does mining (the paper's form) help? against training on all cases: no difference shown (mean case Dice "
-        "+0.10 points, 95 % interval -1.00 to +3.00); against training on half of the cases: mean case Dice higher by "
-        "2.00 points and the worst tenth of the cases higher by 1.00 points (suggested only: not beyond the number of "
-        "comparisons)."
+def test_the_headline_answers_for_every_control_from_the_measures_that_decide():
+    differences = (
+        difference(0.001, 0.6, 0.01), difference(0.001, 0.6, measure="worst-tenth"),
+        difference(0.02, 0.001, baseline="0.5"), difference(0.01, 0.3, measure="worst-tenth", baseline="0.5"),
+        difference(0.09, 0.0001, measure="minimum", registered=False),
+    )  # fmt: skip
+    assert headline(differences) == (
+        "Does mining (the paper's form) help? against training on all cases: mean case Dice not worse by 0.2 points or "
+        "more, cannot tell for the worst tenth of the cases; against training on half of the cases: mean case Dice "
+        "better by 2 points, cannot tell for the worst tenth of the cases."
     )
+
+
+def made_group(all_dice, mined_dice):
+    """Return a group of arms whose cases have the given Dice, `(seeds, cases)`."""
+    arms = tuple(
+        ArmScores(parse_arm(name), tuple(run_scores(seed, row) for seed, row in enumerate(dice)))
+        for name, dice in (("all", all_dice), ("mined-all", mined_dice))
+    )
+    return GroupResults("liver", "unet", arms, (), np.ones(3, bool), (), ())
+
+
+def test_only_the_measures_named_beforehand_are_adjusted_and_only_for_each_other():
+    rng = np.random.default_rng(0)
+    base = rng.uniform(0.8, 0.9, (6, 12))
+    group = made_group(base, base + rng.normal(0.004, 0.004, (6, 12)))
+    [(_, differences)] = compare([group], ("mean", "worst-tenth"), 0.002)
+    found = {d.measure: d for d in differences}
+    assert [name for name, d in found.items() if d.registered] == ["mean", "worst-tenth"]
+    assert found["mean"].p == pytest.approx(2 * found["mean"].found.p)  # the smaller of two, after Holm
+    assert found["minimum"].p == found["minimum"].found.p
+    assert (found["mean"].low, found["mean"].high) == found["mean"].found.interval(1 - 0.05 / 2)
+    assert found["mean"].verdict == "better"
 
 
 def run_scores(seed, dice, threshold=math.nan):
@@ -243,7 +281,7 @@ def test_runs_that_did_not_learn_are_named_and_so_are_scores_that_came_too_early
         ArmScores(parse_arm("all"), (run_scores(0, [0.9, 0.8]), run_scores(1, [0.0, 0.1]))),
         ArmScores(parse_arm("mined"), (run_scores(0, [0.9, 0.9], threshold=0.2),)),
     )
-    told = " ".join(sentences(GroupResults("liver", "unet", arms, (), (), 0, (), ())))
+    told = " ".join(sentences(GroupResults("liver", "unet", arms, (), np.ones(3, bool), (), ()), ()))
     assert "did not learn, by their mean case Dice: all, seed 1 (0.05)." in told
     assert "mostly chance: mined, seed 0 (up to 0.20)." in told
 

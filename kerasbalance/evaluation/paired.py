@@ -30,6 +30,7 @@ class PairedDifference:
         p: Two-sided p-value of the t-test described at `paired_difference`; NaN for fewer than two seeds.
         seeds: How many seeds were compared.
         seeds_up: In how many of them the difference is above 0.
+        standard_error: Of the difference, as the t-test uses it; NaN for fewer than two seeds.
     """
 
     difference: float
@@ -38,6 +39,37 @@ class PairedDifference:
     p: float
     seeds: int
     seeds_up: int
+    standard_error: float = math.nan
+
+    def interval(self, level: float = 0.95) -> tuple[float, float]:
+        """Return the interval of the t-test, lower and upper end; NaN for fewer than two seeds.
+
+        Args:
+            level: Between 0 and 1. For the interval that allows for `m` comparisons (Bonferroni), `1 - 0.05 / m`.
+        """
+        from scipy import stats
+
+        if self.seeds < 2:
+            return math.nan, math.nan
+        half = float(stats.t.ppf((1 + level) / 2, self.seeds - 1)) * self.standard_error
+        return self.difference - half, self.difference + half
+
+    def p_not_worse(self, margin: float) -> float:
+        """Return the one-sided p-value of "lower by `margin` or more"; small where that can be ruled out.
+
+        Args:
+            margin: In the unit of the scores, 0 or more.
+
+        Returns:
+            From 0 to 1; NaN for fewer than two seeds.
+        """
+        from scipy import stats
+
+        if self.seeds < 2:
+            return math.nan
+        if self.standard_error < 1e-12:  # no spread but rounding
+            return float(self.difference <= -margin)
+        return float(stats.t.sf((self.difference + margin) / self.standard_error, self.seeds - 1))
 
 
 def summarise_scores(scores: ArrayLike, statistic: str) -> NDArray[np.float64]:
@@ -117,8 +149,10 @@ def paired_difference(
     if len(by_seed) > 1:
         drawn = _resampled(first - second if statistic == "mean" else by_seed[:, None], resamples, seed)
         low, high = np.quantile(drawn, [(1 - level) / 2, (1 + level) / 2]).tolist()
-    p = _p_value(by_seed, (first - second).mean(axis=0) if statistic == "mean" else None)
-    return PairedDifference(float(by_seed.mean()), low, high, p, len(by_seed), int((by_seed > 0).sum()))
+    error = _standard_error(by_seed, (first - second).mean(axis=0) if statistic == "mean" else None)
+    difference, seeds = float(by_seed.mean()), len(by_seed)
+    p = _p_value(difference, error, seeds)
+    return PairedDifference(difference, low, high, p, seeds, int((by_seed > 0).sum()), error)
 
 
 def adjust_p_values(values: Sequence[float]) -> list[float]:
@@ -146,18 +180,23 @@ def adjust_p_values(values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def _p_value(by_seed: NDArray[np.float64], by_case: NDArray[np.float64] | None) -> float:
-    from scipy import stats
-
+def _standard_error(by_seed: NDArray[np.float64], by_case: NDArray[np.float64] | None) -> float:
     if len(by_seed) < 2:
         return math.nan
     squared = by_seed.var(ddof=1) / len(by_seed)
     if by_case is not None and len(by_case) > 1:
         squared += by_case.var(ddof=1) / len(by_case)
-    difference = float(by_seed.mean())
-    if squared <= (1e-12 * max(1.0, abs(difference))) ** 2:  # no spread but rounding
+    return float(np.sqrt(squared))
+
+
+def _p_value(difference: float, error: float, seeds: int) -> float:
+    from scipy import stats
+
+    if seeds < 2:
+        return math.nan
+    if error <= 1e-12 * max(1.0, abs(difference)):  # no spread but rounding
         return 1.0 if abs(difference) < 1e-12 else 0.0
-    return float(2 * stats.t.sf(abs(difference) / math.sqrt(squared), len(by_seed) - 1))
+    return float(2 * stats.t.sf(abs(difference) / error, seeds - 1))
 
 
 def _resampled(differences: NDArray[np.float64], resamples: int, seed: int) -> NDArray[np.float64]:

@@ -16,6 +16,8 @@ from kerasbalance.experiments.runs.folder import installed_versions
 from kerasbalance.experiments.runs.optimizers import default_rate
 from kerasbalance.experiments.runs.options import TrainOptions, usage
 from kerasbalance.experiments.studies.arms import Arm, parse_arm
+from kerasbalance.experiments.studies.measures import DEFAULT as DEFAULT_MEASURES
+from kerasbalance.experiments.studies.measures import MEASURES
 from kerasbalance.experiments.tabular import to_json
 
 FORMAT = 1
@@ -58,6 +60,8 @@ class StudyOptions:
         seeds: how many seeds, from 0.
         base: what all runs share; organ, model, ratio, strategy, loss and seed are replaced.
         rates: learning rate by model; where it is left out, that of `train`.
+        measures: the measures that decide, some of `MEASURES`; all others are exploratory.
+        margin: how much lower counts as not worse, in Dice points.
 
     Raises:
         DataError: a value is out of range or stands twice (code `USAGE`).
@@ -69,6 +73,8 @@ class StudyOptions:
     seeds: int
     base: TrainOptions
     rates: dict[str, float] = dataclasses.field(default_factory=dict)
+    measures: tuple[str, ...] = DEFAULT_MEASURES
+    margin: float = 0.2
 
     def __post_init__(self) -> None:
         neutral = dataclasses.replace(
@@ -83,7 +89,14 @@ class StudyOptions:
         rates = {m: self.rates.get(m, default_rate(self.base.optimizer, m)) for m in self.models}
         object.__setattr__(self, "rates", rates)
         object.__setattr__(self, "arms", tuple(parse_arm(arm).name for arm in self.arms))
-        for name in ("organs", "models", "arms"):
+        strangers = [name for name in self.measures if name not in MEASURES]
+        if strangers:
+            raise usage(
+                f"measures {', '.join(strangers)}", f"some of {', '.join(MEASURES)}", "correct --measures"
+            )
+        if not 0 < self.margin < 100:
+            raise usage(f"margin {self.margin:g}", "Dice points above 0 and below 100", "correct --margin")
+        for name in ("organs", "models", "arms", "measures"):
             values = getattr(self, name)
             if not values or len(set(values)) != len(values):
                 raise usage(
@@ -125,7 +138,8 @@ class StudyOptions:
     @classmethod
     def from_json(cls, plain: dict[str, Any]) -> "StudyOptions":
         """Read what `to_json` returned."""
-        lists = {name: tuple(plain[name]) for name in ("organs", "models", "arms")}
+        names = ("organs", "models", "arms", "measures")
+        lists: dict[str, Any] = {name: tuple(plain[name]) for name in names if name in plain}
         return cls(**{**plain, **lists, "base": TrainOptions.from_json(plain["base"])})
 
 
@@ -207,6 +221,7 @@ def open_record(
     rates, shared = (old.options.rates, options.rates), set(old.options.models) & set(options.models)
     differing = ["base"] if old.options.base != options.base else []
     differing += ["rates"] if any(rates[0].get(model) != rates[1].get(model) for model in shared) else []
+    differing += [n for n in ("measures", "margin") if getattr(old.options, n) != getattr(options, n)]
     differing += [name for name in ("store_digest", "backend") if getattr(old, name) != getattr(new, name)]
     if differing:
         named = ", ".join({"base": "training options", "rates": "learning rates", "store_digest": "store"}.get(n, n)

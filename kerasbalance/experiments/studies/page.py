@@ -9,34 +9,36 @@ from kerasbalance.experiments.report import figures
 from kerasbalance.experiments.report.page import write_figure, write_page
 from kerasbalance.experiments.report.tables import table
 from kerasbalance.experiments.studies import tables
+from kerasbalance.experiments.studies.differences import Compared, Difference
+from kerasbalance.experiments.studies.measures import MEASURES
 from kerasbalance.experiments.studies.options import StudyRecord
-from kerasbalance.experiments.studies.results import MEASURES, GroupResults
-from kerasbalance.experiments.studies.verdict import CAUTION, NAMES, comparisons, headline, legend, sentences
+from kerasbalance.experiments.studies.scores import GroupResults
+from kerasbalance.experiments.studies.verdict import CAUTION, headline, legend, sentences
 from kerasbalance.experiments.tabular import to_json
 
 
-def write_study(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> Path:
+def write_study(folder: Path, record: StudyRecord, compared: Compared) -> Path:
     """Write the tables (CSV, JSON, Markdown) of a study, and where matplotlib is there `study.html` and `figures/`.
 
     Args:
         folder: the study's.
         record: the study.
-        groups: what is finished.
+        compared: what is finished, with its comparisons.
 
     Returns:
         The page, or `study.md` without matplotlib.
     """
-    for name, content in tables.csv_files(groups).items():
+    for name, content in tables.csv_files(compared).items():
         replace_file(folder / name, content)
-    replace_file(folder / "results.json", to_json(tables.plain(groups)))
-    replace_file(folder / "study.md", tables.markdown(record, groups).encode())
+    replace_file(folder / "results.json", to_json(tables.plain(compared)))
+    replace_file(folder / "study.md", tables.markdown(record, compared).encode())
     if not figures.can_draw():
         return folder / "study.md"
-    write_page(folder / "study.html", "kerasbalance study", _body(folder, record, groups))
+    write_page(folder / "study.html", "kerasbalance study", _body(folder, record, compared))
     return folder / "study.html"
 
 
-def _body(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> str:
+def _body(folder: Path, record: StudyRecord, compared: Compared) -> str:
     base = record.options.base
     lead = (
         f"{len(record.options.arms)} ways to train, {record.options.seeds} seeds, {base.iterations:,} iterations each: "
@@ -48,25 +50,26 @@ def _body(folder: Path, record: StudyRecord, groups: Sequence[GroupResults]) -> 
         f'<p class="lead">{html.escape(lead)}</p>'
     )
     verdicts = "".join(
-        f"<li><b>{html.escape(group.organ)}, {html.escape(group.model)}.</b> {html.escape(headline(group))}</li>"
-        for group in groups
+        f"<li><b>{html.escape(group.organ)}, {html.escape(group.model)}.</b> {html.escape(headline(differences))}</li>"
+        for group, differences in compared
     )
     head += f'<div class="cautions" role="note"><ul>{verdicts}</ul></div>'
-    head += f'<p class="muted">{comparisons(groups)} comparisons were made. {html.escape(CAUTION)}</p>'
+    head += f'<p class="muted">{tables.counted(compared)} {html.escape(CAUTION)}</p>'
     sections = "".join(
-        f"\n<section><h2>{html.escape(f'{group.organ}, {group.model}')}</h2>{_section(folder, number, group)}</section>"
-        for number, group in enumerate(groups)
+        f"\n<section><h2>{html.escape(f'{group.organ}, {group.model}')}</h2>"
+        f"{_section(folder, number, group, differences)}</section>"
+        for number, (group, differences) in enumerate(compared)
     )
     return head + sections + f"\n<section><h2>What was run</h2>{_settings(record)}</section>"
 
 
-def _section(folder: Path, number: int, group: GroupResults) -> str:
+def _section(folder: Path, number: int, group: GroupResults, differences: Sequence[Difference]) -> str:
     hard = (
-        f"Hard slices: the {group.hard_slices} test slices on which all runs together did worst. False positives: "
+        f"Hard slices: the {group.hard.sum()} test slices on which all runs together did worst. False positives: "
         "share of the slices without the organ on which something was predicted. SD between cases; all numbers are "
         "means over the seeds."
     )
-    words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences(group)[1:])
+    words = "".join(f"<li>{html.escape(sentence)}</li>" for sentence in sentences(group, differences)[1:])
     arms = "".join(f"<li>{html.escape(line)}</li>" for line in legend(group))
     place = folder / "figures"
     place.mkdir(exist_ok=True)
@@ -76,19 +79,18 @@ def _section(folder: Path, number: int, group: GroupResults) -> str:
         "of each seed."
     )
     shown = [write_figure(place, f"{number}-cases", strips, caption)]
-    for measure in MEASURES:
-        pairs = [d for d in group.differences if d.measure == measure]
-        if pairs:
-            rows = [(f"{d.arm} – {d.baseline}", 100 * d.found.difference, 100 * d.found.low, 100 * d.found.high)
-                    for d in pairs]  # fmt: skip
-            picture = figures.intervals(rows, f"difference of {NAMES[measure]}, Dice points")
-            caption = f"Paired differences of {NAMES[measure]}, with 95 % interval."
-            shown.append(write_figure(place, f"{number}-{measure.replace(' ', '-')}", picture, caption))
+    for name in dict.fromkeys(d.measure for d in differences if d.registered):
+        measure = MEASURES[name].words
+        rows = [(f"{d.arm} – {d.baseline}", 100 * d.found.difference, 100 * d.low, 100 * d.high)
+                for d in differences if d.measure == name]  # fmt: skip
+        picture = figures.intervals(rows, f"difference of {measure}, Dice points")
+        caption = f"Paired differences of {measure}, with intervals that allow for the number of comparisons."
+        shown.append(write_figure(place, f"{number}-{name}", picture, caption))
     return (
         f"{table(tables.HEADERS, [tables.cells(row) for row in group.rows])}"
         f'<p class="muted">{html.escape(hard)}</p><ul class="muted">{arms}</ul>'
         f'<div class="charts">{"".join(shown)}</div><h3>In words</h3><ul>{words}</ul><h3>Every comparison</h3>'
-        f"{table(tables.PAIR_HEADERS, [tables.pair_cells(d) for d in group.differences], text_columns=3)}"
+        f"{table(tables.PAIR_HEADERS, [tables.pair_cells(d) for d in differences], text_columns=3)}"
     )
 
 

@@ -16,6 +16,7 @@ from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.train import Run
 from kerasbalance.experiments.studies.arms import Arm
+from kerasbalance.experiments.studies.curve import write_curve
 from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
 from kerasbalance.experiments.studies.progress import claim_folder, is_done, trunk_folder
 from kerasbalance.experiments.tabular import to_json
@@ -62,6 +63,7 @@ def _run_arms(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> 
         except NonFiniteError as error:
             replace_file(run.folder.diverged_file, to_json({"error": str(error)}))
         else:
+            write_curve(run, run.folder.eval_folder)
             write_evaluation(run.folder.eval_folder, evaluate_run(run))
         report("done", arm.name)
 

@@ -3,31 +3,25 @@
 from collections.abc import Sequence
 
 from kerasbalance.experiments.runs.strategies import STRATEGIES
-from kerasbalance.experiments.studies.results import Difference, GroupResults
+from kerasbalance.experiments.studies.differences import FEWEST_SEEDS, Difference
+from kerasbalance.experiments.studies.measures import MEASURES
+from kerasbalance.experiments.studies.scores import GroupResults
 
-FEWEST_SEEDS = 5
 LEARNED = 0.5
 """A Dice below which a model has not learned its task, and the slices on which it does worst are no choice."""
-QUESTION = ("mean", "worst tenth")
-NAMES = {
-    "mean": "mean case Dice",
-    "worst tenth": "the worst tenth of the cases",
-    "minimum": "the worst case",
-    "hard slices": "the hard slices",
-}
-LEVEL = 0.05
 CAUTION = (
-    "Differences are in Dice points (hundredths of Dice). Intervals are 95 % bootstrap intervals over seeds and cases "
-    "(of the worst case, the worst tenth and the hard slices over seeds only); with few seeds they are too narrow. "
-    '"Shown" rests on a t-test over seeds and cases with at least five seeds, its p-value adjusted for the number of '
-    'comparisons made (Holm); "suggested" means that it is so for the one comparison, but not when all count. The '
-    "results hold for these data, this network and this length of training."
+    "Differences are in Dice points (hundredths of Dice). The measures that decide were named before the study "
+    "(--measures): the intervals and p-values of these comparisons allow for their number, by Bonferroni and Holm. "
+    '"Better" and "worse" rest on a t-test over seeds (for the mean of cases also over cases) with at least five '
+    'seeds; "not worse" means that a loss of the margin or more (--margin) can be ruled out; all else is "cannot '
+    'tell". Other comparisons are exploratory: nothing is concluded from them. The results hold for these data, this '
+    "network and this length of training."
 )
-
-
-def comparisons(groups: Sequence[GroupResults]) -> int:
-    """Return how many comparisons the study made."""
-    return sum(len(group.differences) for group in groups)
+_CONTROLS = (
+    ("all", "training on all cases"),
+    ("0.5", "training on half of the cases"),
+    ("random", "adding as many random slices"),
+)
 
 
 def points(value: float) -> str:
@@ -35,44 +29,49 @@ def points(value: float) -> str:
     return f"{100 * value:+.2f}"
 
 
-def strength(difference: Difference) -> str:
-    """Return "shown", "suggested" or "no": how far a difference is beyond seeds, cases and many comparisons."""
-    if difference.found.seeds < FEWEST_SEEDS or not difference.found.p < LEVEL:
-        return "no"
-    return "shown" if difference.adjusted_p < LEVEL else "suggested"
+def number(value: float) -> str:
+    """Return a margin of Dice in points."""
+    return f"{100 * value:.3g}"
 
 
 def describe(difference: Difference) -> str:
     """Return one comparison in a sentence."""
     found = difference.found
-    subject = f"{difference.arm} against {difference.baseline}, {NAMES[difference.measure]}"
+    subject = f"{difference.arm} against {difference.baseline}, {MEASURES[difference.measure].words}"
     numbers = f"{points(found.difference)} points"
     if found.seeds > 1:
-        numbers += f", 95 % interval {points(found.low)} to {points(found.high)}"
+        numbers += f", interval {points(difference.low)} to {points(difference.high)}"
     numbers += f", higher in {found.seeds_up} of {found.seeds} seeds"
-    if found.seeds < FEWEST_SEEDS:
-        return f"{subject}: too few seeds to say ({numbers})."
-    way = "higher" if found.difference > 0 else "lower"
-    verdict = {
-        "shown": way,
-        "suggested": f"{way}, not beyond the number of comparisons",
-        "no": "no difference shown",
-    }
-    return f"{subject}: {verdict[strength(difference)]} ({numbers})."
+    return f"{subject}: {_conclusion(difference)} ({numbers})."
 
 
-def headline(group: GroupResults) -> str:
-    """Return the answer to the question whether mining helps, as far as the group's arms can give one."""
-    found = {(d.arm, d.baseline, d.measure): d for d in group.differences}
+def _conclusion(difference: Difference) -> str:
+    if difference.found.seeds < FEWEST_SEEDS:
+        return f"cannot tell from fewer than {FEWEST_SEEDS} seeds"
+    if difference.verdict == "not worse":
+        return f"not worse by {number(difference.margin)} points or more"
+    if difference.verdict == "cannot tell":
+        return f"cannot tell; {needed(difference)}"
+    return difference.verdict
+
+
+def needed(difference: Difference) -> str:
+    """Return what would tell, in words."""
+    effect = number(max(difference.margin, abs(difference.found.difference)))
+    if difference.seeds_needed is None:
+        return (
+            f"no number of seeds would show {effect} points on these cases: more test cases would be needed"
+        )
+    return f"about {difference.seeds_needed} seeds on these cases would show a difference of {effect} points"
+
+
+def headline(differences: Sequence[Difference]) -> str:
+    """Return the answer to the question whether mining helps, as far as the arms can give one."""
     parts = []
-    for baseline, meaning in (
-        ("all", "training on all cases"),
-        ("0.5", "training on half of the cases"),
-        ("random", "adding as many random slices"),
-    ):
-        differences = [found[key] for measure in QUESTION if (key := ("mined", baseline, measure)) in found]
-        if differences:
-            parts.append(f"against {meaning}: {_in_short(differences)}")
+    for baseline, meaning in _CONTROLS:
+        found = [d for d in differences if (d.arm, d.baseline) == ("mined", baseline) and d.registered]
+        if found:
+            parts.append(f"against {meaning}: {_in_short(found)}")
     if not parts:
         return "No comparison of mining with its controls: the study lacks the arm mined or all of all, 0.5 and random."
     return f"Does mining (the paper's form) help? {'; '.join(parts)}."
@@ -80,30 +79,22 @@ def headline(group: GroupResults) -> str:
 
 def _in_short(differences: Sequence[Difference]) -> str:
     if differences[0].found.seeds < FEWEST_SEEDS:
-        return f"too few seeds to say (at least {FEWEST_SEEDS})"
-    shown = [d for d in differences if strength(d) != "no"]
-    if shown:
-        return " and ".join(_claim(d) for d in shown)
-    found = differences[0].found
-    return (
-        f"no difference shown ({NAMES[differences[0].measure]} {points(found.difference)} points, 95 % interval "
-        f"{points(found.low)} to {points(found.high)})"
-    )
+        return f"cannot tell from fewer than {FEWEST_SEEDS} seeds"
+    told = [f"{MEASURES[d.measure].words} {_claim(d)}" for d in differences if d.verdict != "cannot tell"]
+    silent = [MEASURES[d.measure].words for d in differences if d.verdict == "cannot tell"]
+    return ", ".join([*told, *([f"cannot tell for {' and '.join(silent)}"] if silent else [])])
 
 
 def _claim(difference: Difference) -> str:
-    found = difference.found
-    way = "higher" if found.difference > 0 else "lower"
-    beyond = (
-        "" if strength(difference) == "shown" else " (suggested only: not beyond the number of comparisons)"
-    )
-    return f"{NAMES[difference.measure]} {way} by {abs(100 * found.difference):.2f} points{beyond}"
+    if difference.verdict == "not worse":
+        return f"not worse by {number(difference.margin)} points or more"
+    return f"{difference.verdict} by {number(abs(difference.found.difference))} points"
 
 
-def sentences(group: GroupResults) -> list[str]:
-    """Return the verdict on an organ and network: the headline, then every comparison of mean and worst tenth."""
-    lines = [headline(group)]
-    lines += [describe(d) for d in group.differences if d.measure in QUESTION]
+def sentences(group: GroupResults, differences: Sequence[Difference]) -> list[str]:
+    """Return the verdict on an organ and network: the headline, then every comparison that decides."""
+    lines = [headline(differences)]
+    lines += [describe(d) for d in differences if d.registered]
     early = [
         f"{arm.arm.name}, seed {run.seed} (up to {run.threshold:.2f})"
         for arm in group.arms

@@ -1,0 +1,162 @@
+"""What differs between the arms of a study: measures, pairs, and how sure each comparison is.
+
+The study says beforehand which measures decide (`--measures`): those comparisons are adjusted for their number, all
+others are exploratory.
+"""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from kerasbalance.evaluation.paired import (
+    PairedDifference,
+    adjust_p_values,
+    paired_difference,
+    summarise_scores,
+)
+from kerasbalance.evaluation.power import seeds_needed, variance_components
+from kerasbalance.experiments.studies.arms import BASELINES
+from kerasbalance.experiments.studies.measures import MEASURES, Measure
+from kerasbalance.experiments.studies.options import StudyRecord
+from kerasbalance.experiments.studies.results import read_results
+from kerasbalance.experiments.studies.scores import ArmScores, GroupResults
+
+LEVEL = 0.05
+"""Of every test, after adjustment."""
+FEWEST_SEEDS = 5
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One arm against another, paired by seed and case.
+
+    Args:
+        arm: name of the one.
+        baseline: name of the other.
+        measure: one of `MEASURES`.
+        found: difference, bootstrap interval and p-value of this comparison alone.
+        registered: whether it was named before the study as one that decides.
+        margin: how much lower counts as not worse, in Dice.
+        low: lower end of the interval of the t-test; for a registered comparison it allows for their number.
+        high: upper end.
+        p: p-value; for a registered comparison adjusted for their number (Holm).
+        p_not_worse: likewise, of "lower by the margin or more".
+        seeds_needed: seeds that would show a difference of the size found, or of the margin if that is larger, with a
+            power of 80 %; None where no number does or nothing is known.
+    """
+
+    arm: str
+    baseline: str
+    measure: str
+    found: PairedDifference
+    registered: bool
+    margin: float
+    low: float = math.nan
+    high: float = math.nan
+    p: float = math.nan
+    p_not_worse: float = math.nan
+    seeds_needed: int | None = None
+
+    @property
+    def verdict(self) -> str:
+        """Return "better", "worse", "not worse" (by more than the margin), or "cannot tell"."""
+        if self.found.seeds < FEWEST_SEEDS:
+            return "cannot tell"
+        if self.p < LEVEL:
+            return "better" if self.found.difference > 0 else "worse"
+        return "not worse" if self.p_not_worse < LEVEL else "cannot tell"
+
+
+Compared = Sequence[tuple[GroupResults, tuple[Difference, ...]]]
+"""The groups of a study, each with its comparisons."""
+
+
+def read_compared(folder: Path, record: StudyRecord) -> Compared:
+    """Read what is finished of a study, and compare its arms as the study's record says.
+
+    Raises:
+        DataError: If a table of a run is malformed (codes `REPORT`, `SLICES`).
+    """
+    options = record.options
+    return compare(read_results(folder, record), options.measures, options.margin / 100)
+
+
+def compare(groups: Sequence[GroupResults], measures: Sequence[str], margin: float) -> Compared:
+    """Compare every arm with its baselines, by every measure.
+
+    Args:
+        groups: what is finished.
+        measures: those that decide.
+        margin: how much lower counts as not worse, in Dice.
+
+    Returns:
+        Each group with its comparisons. Those that decide are adjusted for their number, whatever group they are in.
+    """
+    found = [
+        [_difference(group, *pair, measure, measure.name in measures, margin)
+         for pair in _pairs(group.arms) for measure in MEASURES.values()
+         if not measure.curves or all(run.curve for arm in pair for run in arm.runs)]
+        for group in groups
+    ]  # fmt: skip
+    registered = [d for group in found for d in group if d.registered]
+    values = iter(adjust_p_values([d.p for d in registered]))
+    not_worse = iter(adjust_p_values([d.p_not_worse for d in registered]))
+    level = 1 - LEVEL / max(1, len(registered))
+
+    def adjusted(difference: Difference) -> Difference:
+        if not difference.registered:
+            return difference
+        low, high = difference.found.interval(level)
+        return replace(difference, p=next(values), p_not_worse=next(not_worse), low=low, high=high)
+
+    return [(group, tuple(map(adjusted, pairs))) for group, pairs in zip(groups, found, strict=True)]
+
+
+def _pairs(arms: Sequence[ArmScores]) -> list[tuple[ArmScores, ArmScores]]:
+    """Return every arm with each baseline that shares a seed with it.
+
+    Baselines are compared with those before them only, and selection ratios with all cases only: every comparison
+    more makes the others harder to show.
+    """
+    by_name = {arm.arm.name: arm for arm in arms}
+    pairs = []
+    for arm in arms:
+        alone = (arm.arm.strategy, arm.arm.loss) == ("none", "dice")
+        for name in BASELINES[:1] if alone else BASELINES:
+            if name == arm.arm.name:
+                break  # "all" is compared with nothing, "0.5" with "all", "random" with both
+            if name in by_name and set(by_name[name].seeds) & set(arm.seeds):
+                pairs.append((arm, by_name[name]))
+    return pairs
+
+
+def _difference(
+    group: GroupResults,
+    arm: ArmScores,
+    baseline: ArmScores,
+    measure: Measure,
+    registered: bool,
+    margin: float,
+) -> Difference:
+    seeds = [seed for seed in arm.seeds if seed in baseline.seeds]
+    first, second = measure.scores(arm, baseline, seeds, group.hard)
+    found = paired_difference(first, second, measure.statistic)
+    low, high = found.interval()
+    return Difference(
+        arm.arm.name, baseline.arm.name, measure.name, found, registered, margin, low, high, found.p,
+        found.p_not_worse(margin), _seeds_needed(first, second, measure.statistic, max(margin, abs(found.difference))),
+    )  # fmt: skip
+
+
+def _seeds_needed(
+    first: NDArray[np.float64], second: NDArray[np.float64], statistic: str, effect: float
+) -> int | None:
+    if not effect > 0:
+        return None
+    if statistic != "mean":
+        first, second = (summarise_scores(one, statistic)[:, None] for one in (first, second))
+    return seeds_needed(variance_components(first - second), first.shape[1], effect)
