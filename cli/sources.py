@@ -45,7 +45,7 @@ _OPTIONS = (
                  "--spacing), or pad it to so many."),
     click.option("--resize", type=int, metavar="N", help="Resample each slice to N x N pixels (after --crop)."),
     click.option("--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas: gap, "
-                 "tilt, nonaxial, single, phases, burned-in, frame-of-reference. Recorded in the case."),
+                 "tilt, nonaxial, single, phases, no-air, burned-in, frame-of-reference. The case records it."),
     click.option("--jobs", type=click.IntRange(min=1), help="Cases read at a time. Default: the usable cores."),
 )  # fmt: skip
 

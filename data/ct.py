@@ -70,6 +70,7 @@ class ImageCT:
     Args:
         path: The file.
         grid: Where the voxels lie, for a header that does not state it.
+        allow: Relaxations by name, for the checks of its values.
 
     Attributes:
         source_grid: Where the voxels lie, in the axis order of the file.
@@ -80,12 +81,14 @@ class ImageCT:
             (code `USAGE`).
     """
 
-    def __init__(self, path: Path, grid: StatedGrid | None = None) -> None:
+    def __init__(
+        self, path: Path, grid: StatedGrid | None = None, allow: frozenset[str] = frozenset()
+    ) -> None:
         header = read_image_header(path, grid)
         if grid is not None and not any(note.code == "STATED_GRID" for note in header.notes):
             raise _needless_grid("an image file whose header states where its voxels lie", path)
         self.path, self.source_grid, self.notes = path, header.grid, header.notes
-        self._stated = grid
+        self._stated, self._allow = grid, allow
         self._volume: Volume | None = None
 
     @property
@@ -107,11 +110,11 @@ class ImageCT:
 
     def _digest_without_grid(self) -> str:
         try:
-            volume = read_image_ct(self.path)
+            volume = read_image_ct(self.path, allow=self._allow)
         except DataError as error:
             if error.code != "NO_GEOMETRY":
                 raise
-            volume = read_image_ct(self.path, parse_grid("LPS:1x1x1"))
+            volume = read_image_ct(self.path, parse_grid("LPS:1x1x1"), self._allow)
         return source_digest(volume.hu, volume.grid)
 
     def read(self) -> Volume:
@@ -121,7 +124,7 @@ class ImageCT:
             DataError: If the voxels cannot be read or are not Hounsfield units.
         """
         if self._volume is None:
-            self._volume = read_image_ct(self.path, self._stated)
+            self._volume = read_image_ct(self.path, self._stated, self._allow)
         return self._volume
 
 
@@ -141,7 +144,7 @@ def open_ct(
     Args:
         path: A folder with a DICOM series, a DICOM file, an image file, or a folder with one image file and
             no DICOM CT.
-        allow: Relaxations by name, see `dicom.checks.RELAXATIONS`; they concern DICOM only.
+        allow: Relaxations by name, see `dicom.checks.RELAXATIONS`; most concern DICOM only.
         series: Number of the series in the folder, as `inspect` lists them; None where there is only one.
         series_uid: The SeriesInstanceUID instead; "" where there is only one.
         grid: Where the voxels lie, for an image file whose header does not state it.
@@ -152,7 +155,7 @@ def open_ct(
     """
     check_allow(allow)
     if os.path.isfile(path) and begins_as_image(path):
-        return _open_image(path, series, grid)
+        return _open_image(path, series, grid, allow)
     scan = scan_folder(path, allow)
     if not scan.series and not scan.errors:
         images = [file.path for file in scan.not_dicom if begins_as_image(file.path)]
@@ -160,7 +163,7 @@ def open_ct(
             raise DataError("SEVERAL_SERIES", f"{len(images)} image files", "one CT", "name the file of the CT",
                             path=path)  # fmt: skip
         if images:
-            return _open_image(images[0], series, grid)
+            return _open_image(images[0], series, grid, allow)
     if grid is not None:
         raise _needless_grid("a DICOM series", path)
     if series_uid:
@@ -168,11 +171,11 @@ def open_ct(
     return DicomCT(choose_series(scan, series))
 
 
-def _open_image(path: Path, series: int | None, grid: StatedGrid | None) -> ImageCT:
+def _open_image(path: Path, series: int | None, grid: StatedGrid | None, allow: frozenset[str]) -> ImageCT:
     if series not in (None, 1):
         raise DataError("NO_SERIES", f"series number {series} of an image file", "1, since it holds one CT",
                         "leave --series out", path=path)  # fmt: skip
-    return ImageCT(path, grid)
+    return ImageCT(path, grid, allow)
 
 
 def _needless_grid(received: str, path: Path) -> DataError:

@@ -358,12 +358,12 @@ def test_inspect_lists_image_files_and_skips_neither_them_nor_their_voxels(tmp_p
 
 def test_long_lists_are_capped_and_say_what_differs(tmp_path):
     def framed(dataset, number):
-        dataset.FrameOfReferenceUID = f"1.2.9.{number}"
+        dataset.FrameOfReferenceUID = f"1.2.9.{number // 2}"
 
-    make_series(tmp_path / "data", slices=30, size=16, edit=framed)
+    make_series(tmp_path / "data", slices=60, size=16, edit=framed)
     result = run(tmp_path, "inspect", "data", exit_code=1)
     assert "and 10 more series" in result.stdout
     assert len(result.stdout.splitlines()) < 60
     result = run(tmp_path, "inspect", "data", "--mask", "data", exit_code=1)
-    assert "30 CT series (1: 1 images of 16 x 16; " in result.stdout
+    assert "30 CT series (1: 2 images of 16 x 16; " in result.stdout
     assert "; and 25 more) that differ in FrameOfReferenceUID; expected one" in result.stdout

@@ -7,6 +7,7 @@ import pytest
 from made.series import PATIENT, make_series, read, refusal, rewrite
 
 from kerasbalance.data.dicom import choose_series, fingerprint, read_volume, scan_folder
+from kerasbalance.data.errors import DataError
 
 
 def codes(notes):
@@ -270,6 +271,17 @@ def test_a_single_image_is_refused_and_allowed_by_name(tmp_path):
     assert (error.code, error.where) == ("ONE_IMAGE", "file 1 of 1")
     np.testing.assert_array_equal(read(tmp_path, "single").hu, made.hu)
     np.testing.assert_array_equal(read(made.files[0], "single").hu, made.hu)
+
+
+def test_a_series_that_falls_apart_into_single_images_is_refused_with_what_differs(tmp_path):
+    make_series(tmp_path, slices=6, edit=lambda d, n: setattr(d, "FrameOfReferenceUID", f"1.2.9.{n}"))
+    message = (
+        "a series that falls apart into 6 single images, which differ in FrameOfReferenceUID; expected one "
+        "FrameOfReferenceUID in a series; export the series again, or correct these values in its files"
+    )
+    for number in (None, 2):
+        with pytest.raises(DataError, match="ONE_IMAGE: file [12] of 6: " + message):
+            choose_series(scan_folder(tmp_path), number)
 
 
 def test_two_images_are_a_series(tmp_path):

@@ -32,7 +32,7 @@ REFUSED = {
 
 def outcome(path):
     try:
-        return read_volume(choose_series(scan_folder(path, frozenset({"single"}))))
+        return read_volume(choose_series(scan_folder(path, frozenset({"single", "no-air"}))))
     except DataError as error:
         return error
 

@@ -3,8 +3,10 @@
 import nibabel
 import numpy as np
 import pytest
+from made.cases import write_nifti
 from made.series import make_series, read, refusal
 
+from kerasbalance.data.ct import open_ct
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.images.ct import read_image_ct
 
@@ -121,10 +123,27 @@ def test_a_windowed_picture_is_refused(tmp_path, bits):
         nifti(tmp_path, picture().astype(np.float32))
 
 
+@pytest.mark.parametrize("air", [0, -1024, -2000])
+def test_a_ct_without_any_value_of_air_or_fat_is_refused_unless_it_is_allowed_by_name(tmp_path, air):
+    values = np.where(OUTSIDE, air, HU + 1024)
+    path = write_nifti(tmp_path / "a.nii", values.astype(np.int16))
+    make_series(tmp_path / "d", slices=6, stored=values.astype(np.int16), signed=True, intercept=0)
+    for source in (path, tmp_path / "d"):
+        with pytest.raises(
+            DataError, match=r"NOT_HU: .*none lies between -1024 and 0: an offset of 1024 may be"
+        ):
+            open_ct(source).read()
+        notes = [
+            note
+            for note in open_ct(source, allow=frozenset({"no-air"})).read().notes
+            if note.code == "NO_AIR"
+        ]
+        if air == 0:
+            assert [note.text.startswith("allowed (no-air): no voxel is below 0") for note in notes] == [True]
+
+
 def test_values_without_air_or_without_tissue_are_told(tmp_path):
-    assert told(dicom(tmp_path / "a", HU + 1024)) == [("NO_AIR", True)]
     assert told(nifti(tmp_path, np.clip(HU, -160, 240).astype(np.int16))) == [("NO_AIR", True)]
-    assert ("NO_AIR", True) in told(dicom(tmp_path / "b", np.where(OUTSIDE, 63536, HU + 1024)))
     assert told(dicom(tmp_path / "c", picture().astype(int), bits=8, intercept=-1024)) == [
         ("NO_TISSUE", True)
     ]

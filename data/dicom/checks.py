@@ -23,6 +23,7 @@ RELAXATIONS = {
     "nonaxial": "sagittal or coronal slices, which are turned into axial ones",
     "single": "a series of one image",
     "phases": "slices of several acquisitions that alternate",
+    "no-air": "values of which none is below 0 HU",
     "burned-in": "images that say they carry burned-in annotation",
     "frame-of-reference": "a mask in another frame of reference than its CT",
 }

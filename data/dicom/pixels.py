@@ -104,7 +104,7 @@ def _sample(item: Slice) -> NDArray[Any]:
 
 def _finished(stack: HuStack, series: Series) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
     try:
-        return stack.finish()
+        return stack.finish(series.allow)
     except DataError as error:
         raise error.at(where="the CT series", path=series.folder) from None
 

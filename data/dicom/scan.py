@@ -49,12 +49,14 @@ class Series:
         slices: The images, sorted; empty only where sorting was impossible.
         notes: What was tolerated or left out.
         problems: Why it would be refused; empty if it can be read.
+        allow: Relaxations by name, for the checks of its values.
     """
 
     number: int
     slices: tuple[Slice, ...]
     notes: tuple[Note, ...] = ()
     problems: tuple[DataError, ...] = ()
+    allow: frozenset[str] = frozenset()
 
     @property
     def folder(self) -> Path:
@@ -112,7 +114,7 @@ def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
     images, others, dropped = _sort_out(headers)
     notes += [Note("LEFT_OUT", f"{count} {what} left out") for what, count in sorted(dropped.items())]
     unread = [*errors, *_damaged(foreign, images), *_other_modalities(others, images)]
-    series = [_series(number, group, unread, allow) for number, group in enumerate(_group(images), 1)]
+    series = _whole([_series(number, group, unread, allow) for number, group in enumerate(_group(images), 1)])
     scan = Scan(root, tuple(series), tuple(others), tuple(errors), tuple(notes), tuple(foreign))
     return _without_strays(scan)
 
@@ -132,6 +134,8 @@ def choose_series(scan: Scan, number: int | None = None) -> Series:
         chosen = list(scan.series)
     if not chosen:
         raise scan.errors[0] if scan.errors else _nothing(scan)
+    if len(chosen) > 1 and len(_uids(chosen)) == 1 and all(len(series.slices) == 1 for series in chosen):
+        raise chosen[0].problems[0]
     if len(chosen) > 1:
         listed = "; ".join(f"{s.number}: {describe(s)}" for s in chosen[:_LISTED])
         listed += f"; and {len(chosen) - _LISTED} more" if len(chosen) > _LISTED else ""
@@ -157,6 +161,10 @@ def difference(several: Sequence[Series]) -> str:
         "folder": {item.header.file.path.parent for item in firsts},
     }
     return ", ".join(name for name, values in facts.items() if len(values) > 1) or "their positions"
+
+
+def _uids(several: Sequence[Series]) -> set[str]:
+    return {series.slices[0].header.series_uid for series in several}
 
 
 def describe(series: Series) -> str:
@@ -284,7 +292,26 @@ def _series(number: int, group: list[Slice], errors: list[DataError], allow: fro
         return Series(number, tuple(group), (), tuple(problems))
     slices, notes, conflicts = drop_duplicates(sort_slices(group))
     found, stack_notes = check_stack(slices, allow)
-    return Series(number, tuple(slices), (*notes, *stack_notes), (*conflicts, *found))
+    return Series(number, tuple(slices), (*notes, *stack_notes), (*conflicts, *found), allow)
+
+
+def _whole(series: list[Series]) -> list[Series]:
+    """Return the series, each of which says so if it is one image of a series that falls apart into such."""
+    single: dict[str, list[Series]] = {}
+    for each in series:
+        if len(each.slices) == 1 and each.slices[0].header.series_uid:
+            single.setdefault(each.slices[0].header.series_uid, []).append(each)
+    apart = {part.number: parts for parts in single.values() if len(parts) > 1 for part in parts}
+    return [replace(each, problems=_apart(each, apart[each.number])) if each.number in apart else each
+            for each in series]  # fmt: skip
+
+
+def _apart(series: Series, parts: Sequence[Series]) -> tuple[DataError, ...]:
+    what = difference(parts)
+    error = series.slices[0].refused("ONE_IMAGE", f"a series that falls apart into {len(parts)} single images, which "
+                                     f"differ in {what}", f"one {what} in a series",
+                                     "export the series again, or correct these values in its files")  # fmt: skip
+    return (error, *(problem for problem in series.problems if problem.code != "ONE_IMAGE"))
 
 
 def _without_strays(scan: Scan) -> Scan:

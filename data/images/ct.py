@@ -21,7 +21,9 @@ MAX_CT_RATIO = 200
 TILT_DEGREES = 0.1
 
 
-def read_image_ct(path: Path | str, grid: StatedGrid | None = None) -> Volume:
+def read_image_ct(
+    path: Path | str, grid: StatedGrid | None = None, allow: frozenset[str] = frozenset()
+) -> Volume:
     """Read a CT from an image file, of any orientation, as Hounsfield units in the canonical frame.
 
     Floats are rounded; `volume.plausibility` decides what is no HU, and what is mended with a note.
@@ -29,6 +31,7 @@ def read_image_ct(path: Path | str, grid: StatedGrid | None = None) -> Volume:
     Args:
         path: A NIfTI, NRRD or MetaImage file.
         grid: Where the voxels lie if the header does not state it.
+        allow: Relaxations by name, see `HuStack.finish`.
 
     Returns:
         The volume; its digest is over int16 voxels, shape and affine (rounded to 1e-4 mm) in the canonical
@@ -43,20 +46,22 @@ def read_image_ct(path: Path | str, grid: StatedGrid | None = None) -> Volume:
     if image.header.segments:
         raise DataError("NOT_CT", "a segmentation of 3D Slicer", "a CT", "name it with --mask, and its CT as SRC",
                         path=path)  # fmt: skip
-    hu, notes = _hounsfield(image, path)
+    hu, notes = _hounsfield(image, path, allow)
     turned, canonical = to_canonical(hu, image.grid)
     hu = np.ascontiguousarray(turned, dtype=np.int16)
     notes = (*image.notes, *notes, *_check_angles(canonical, path))
     return Volume(hu, canonical, image.kind, Identity(), {}, notes)
 
 
-def _hounsfield(image: StoredImage, path: Path) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
+def _hounsfield(
+    image: StoredImage, path: Path, allow: frozenset[str]
+) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
     slices = image.grid.shape[0]
     stack = HuStack(image.grid.shape, judge([_signed(image.plane(n)) for n in sample_numbers(slices)]))
     for number in range(slices):
         stack.put(number, _signed(image.plane(number)))
     try:
-        return stack.finish()
+        return stack.finish(allow)
     except DataError as error:
         raise error.at(path=path) from None
 

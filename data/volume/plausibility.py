@@ -16,6 +16,8 @@ from scipy import ndimage
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.volume.volume import AIR_HU
 
+NO_AIR = "no-air"
+"""The relaxation that accepts a CT without any value below 0, of which air and fat have many."""
 HIGHEST_HU = int(np.iinfo(np.int16).max)
 RIM_HIGH_HU = 1000
 """At the rim of a CT lie air, padding, a table or fat; bone and metal hardly ever do."""
@@ -177,6 +179,7 @@ class HuStack:
         self._lowest, self._highest = np.inf, -np.inf
         self._below = self._above = self._outside = self._broken = 0
         self._is_empty = [False] * shape[0]
+        self._has_negative = False
 
     def put(self, number: int, values: Values, padding: NDArray[np.bool_] | None = None) -> None:
         """Take one slice.
@@ -203,6 +206,8 @@ class HuStack:
 
     def _count(self, values: Values) -> None:
         low, high = float(values.min()), float(values.max())
+        if not self._has_negative:
+            self._has_negative = bool(np.any((values > AIR_HU) & (values < 0)))
         if low < AIR_HU:
             self._below += int(np.count_nonzero(values < AIR_HU))
         if high > HIGHEST_HU:
@@ -221,8 +226,11 @@ class HuStack:
         self._broken += int(broken.sum() - outside.sum())
         return np.where(broken, AIR_HU, values)
 
-    def finish(self) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
+    def finish(self, allow: frozenset[str] = frozenset()) -> tuple[NDArray[np.int16], tuple[Note, ...]]:
         """Return the volume and what was found.
+
+        Args:
+            allow: Relaxations by name; `"no-air"` accepts values of which none is below 0.
 
         Raises:
             DataError: If the values are no HU (code `NOT_HU`).
@@ -238,6 +246,10 @@ class HuStack:
             raise _not_hu(f"{span}, as in a picture of 8 bits")
         if self._above > MAX_CLIPPED_SHARE * self.hu.size:
             raise _not_hu(f"{span}; {self._above:,} voxels lie above {HIGHEST_HU:,}")
+        if not self._has_negative and NO_AIR not in allow:
+            received = f"{span}, of which none lies between {AIR_HU} and 0: an offset of 1024 may be missing"
+            raise _not_hu(received, f"export the CT with its rescale values, or pass --allow {NO_AIR} if it is cropped "
+                          "to tissue")  # fmt: skip
         return self.hu, (*self._reading.notes, *self._notes())
 
     def _notes(self) -> list[Note]:
@@ -253,7 +265,9 @@ class HuStack:
             notes.append(Note("CLIPPED", text, loud=True))
         if self._lowest > AIR_BELOW_HU:
             text = f"no voxel is below {self._lowest:g}: are these Hounsfield units, or is an offset of 1024 missing?"
-            notes.append(Note("NO_AIR", text, loud=True))
+            notes.append(
+                Note("NO_AIR", text if self._has_negative else f"allowed ({NO_AIR}): {text}", loud=True)
+            )
         if self._highest < AIR_BELOW_HU:
             text = f"no voxel is above {self._highest:g}: are these Hounsfield units?"
             notes.append(Note("NO_TISSUE", text, loud=True))
@@ -266,6 +280,5 @@ def _is_interrupted(empty: Sequence[bool]) -> bool:
     return changes > 2 or all(empty)
 
 
-def _not_hu(received: str) -> DataError:
-    expected = "Hounsfield units, from air (-1000) to bone"
-    return DataError("NOT_HU", received, expected, "export the CT without normalisation or windowing")
+def _not_hu(received: str, advice: str = "export the CT without normalisation or windowing") -> DataError:
+    return DataError("NOT_HU", received, "Hounsfield units, from air (-1000) to bone", advice)

@@ -303,8 +303,8 @@ def _decimal(value: float) -> str:
 
 
 def read(source: Path, *allow: str, number: int | None = None) -> Volume:
-    """Read the one series of a folder."""
-    return read_volume(choose_series(scan_folder(source, frozenset(allow)), number))
+    """Read the one series of a folder, whose made values need not include those of air."""
+    return read_volume(choose_series(scan_folder(source, frozenset({*allow, "no-air"})), number))
 
 
 def refusal(source: Path, *allow: str) -> DataError:
