@@ -242,4 +242,15 @@ model_option = click.option(
     "--model",
     help="The run's network, if it is package.module:function: its code is executed, so you name it again.",
 )
+threshold_option = click.option(
+    "--threshold",
+    type=click.FloatRange(0, 1, min_open=True, max_open=True),
+    help="The probability above which a pixel is predicted, for every organ. The default is the run's own choice on "
+    "its validation cases, or 0.5 without such cases.",
+)
+clean_up_option = click.option(
+    "--no-clean-up",
+    is_flag=True,
+    help="Leave out the clean-up (largest part, holes filled) that the run chose on its validation cases.",
+)
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")

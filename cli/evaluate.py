@@ -10,12 +10,14 @@ import click
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import (
     CONTEXT,
+    clean_up_option,
     json_option,
     model_option,
     print_json,
     reports_errors,
     stated_options,
     table,
+    threshold_option,
 )
 from kerasbalance.cli.run_summary import evaluate_run_folder
 
@@ -62,6 +64,8 @@ _HEADERS = ("organ", "Dice", "sensitivity", "precision", "HD95 mm", "NSD {:g} mm
     metavar="ORGAN",
     help="Evaluate an organ once more with only the largest connected part of the prediction; shown apart.",
 )
+@threshold_option
+@clean_up_option
 @click.option(
     "--tolerance",
     "tolerance_mm",
@@ -115,15 +119,28 @@ def evaluate(
     if run is not None:
         _refuse_mask_options()
         choose_backend(backend)
-        evaluate_run_folder(run, store, model, tuple(given["keep_largest"]), as_json)
+        mine = {name: given[name] for name in ("keep_largest", "threshold", "no_clean_up")}
+        evaluate_run_folder(run, store, model, **mine, as_json=as_json)
     elif prediction is None or reference is None:
         raise click.UsageError("name a RUN, or both --prediction and --reference")
+    elif given.pop("threshold") is not None or given.pop("no_clean_up"):
+        raise click.UsageError("--threshold and --no-clean-up need a RUN: a --prediction is a mask already")
     else:
         _compare(prediction, reference, as_json, given)
 
 
 def _refuse_mask_options() -> None:
-    mine = {"store", "model", "backend", "as_json", "show_paths", "debug", "keep_largest"}
+    mine = {
+        "store",
+        "model",
+        "backend",
+        "as_json",
+        "show_paths",
+        "debug",
+        "keep_largest",
+        "threshold",
+        "no_clean_up",
+    }
     stated = stated_options(but=mine)
     if stated:
         raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(stated)}")

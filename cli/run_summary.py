@@ -26,11 +26,19 @@ _NAMES = {
 
 
 def evaluate_run_folder(
-    path: Path, store: Path | None, model: str | None, keep_largest: tuple[str, ...], as_json: bool
+    path: Path,
+    store: Path | None,
+    model: str | None,
+    *,
+    keep_largest: tuple[str, ...],
+    threshold: float | None,
+    no_clean_up: bool,
+    as_json: bool,
 ) -> None:
     """Evaluate, write the tables into the run's folder, and show the summary."""
     from kerasbalance.experiments.runs.evaluate import evaluate_run
     from kerasbalance.experiments.runs.evaluation_files import plain_summary, write_evaluation
+    from kerasbalance.experiments.runs.operating_point import read_operating_point
     from kerasbalance.experiments.runs.parts import TEST
     from kerasbalance.experiments.runs.train import Run
 
@@ -40,15 +48,18 @@ def evaluate_run_folder(
         raise click.UsageError(
             f"--keep-largest {strangers[0]}: the run segments {', '.join(run.options.organs)}"
         )
+    point = read_operating_point(run.folder.point_file, run.options.organs)
+    point = point.changed(threshold, no_clean_up=no_clean_up)
     slices = sum(row.slices for row in run.rows if row.part == TEST)
     with progress(slices, "Segmenting") as bar:
-        found = evaluate_run(run, keep_largest=keep_largest, progress=bar.update)
+        found = evaluate_run(run, point=point, keep_largest=keep_largest, progress=bar.update)
     write_evaluation(run.folder.eval_folder, found)
     if as_json:
         print_json(plain_summary(found))
         return
     if run.record.kept is not None:
         click.echo(run.record.kept.text())
+    click.echo(f"predicted: {point.text()}")
     _show(found)
 
 

@@ -204,6 +204,8 @@ def _show_result(result: "TrainResult", strategy: str) -> None:
         click.echo(_mined(result.mining, strategy))
     if result.kept is not None:
         click.echo(result.kept.text())
+    if result.point is not None:
+        click.echo(f"operating point: {result.point.text()}")
     click.echo(f"next: kerasbalance eval {result.folder.path}")
 
 

@@ -1,5 +1,6 @@
 """The files of runs and studies: what one module writes it reads back, and files of version 0.1 as well."""
 
+import json
 import math
 from types import SimpleNamespace
 
@@ -24,6 +25,12 @@ from kerasbalance.experiments.runs.evaluation_files import (
     write_evaluation,
 )
 from kerasbalance.experiments.runs.history import HistoryFile, read_history, write_history
+from kerasbalance.experiments.runs.operating_point import (
+    OperatingPoint,
+    OrganPoint,
+    Trial,
+    read_operating_point,
+)
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
@@ -137,6 +144,49 @@ def test_validation_cases_that_lack_an_organ_are_refused():
     check_validation_cases(SimpleNamespace(cases=cases), rows, ("liver",))
     with pytest.raises(DataError, match=r"SPLIT: 1 validation cases without a slice that shows spleen"):
         check_validation_cases(SimpleNamespace(cases=cases), rows, ("liver", "spleen"))
+
+
+def made_point():
+    return OperatingPoint(
+        (OrganPoint("liver", 0.4, "largest"), OrganPoint("spleen")), 7,
+        (Trial("liver", 0.4, "none", 1 / 3), Trial("spleen", 0.5, "none", 0.5)), (Trial("liver", 0.4, "largest", 0.5),),
+    )  # fmt: skip
+
+
+def test_an_operating_point_reads_back_as_it_was_written(tmp_path):
+    made_point().write(tmp_path / "operating_point.json")
+    assert read_operating_point(tmp_path / "operating_point.json", ["liver", "spleen"]) == made_point()
+
+
+def test_without_its_file_the_operating_point_is_a_half_and_no_clean_up(tmp_path):
+    point = read_operating_point(tmp_path / "operating_point.json", ["liver"])
+    assert (point.thresholds, point.clean_ups, point.is_plain) == ((0.5,), ("none",), True)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"format": 2}, {"validation_cases": None}, {"organs": [{"organ": "spleen"}]}, {"clean_ups_tried": [1]},
+     {"organs": [{"organ": "liver", "threshold": 1.5}]}, {"organs": [{"organ": "liver", "clean_up": "magic"}]}],
+)  # fmt: skip
+def test_an_operating_point_that_was_changed_is_refused(tmp_path, change):
+    plain = {"format": 1, "validation_cases": 2, "organs": [{"organ": "liver"}], "thresholds_tried": [],
+             "clean_ups_tried": []}  # fmt: skip
+    (tmp_path / "p.json").write_text(json.dumps(plain))
+    assert read_operating_point(tmp_path / "p.json", ["liver"]).cases == 2
+    (tmp_path / "p.json").write_text(json.dumps({**plain, **change}))
+    with pytest.raises(DataError, match=r"OPERATING_POINT: .*run train --resume"):
+        read_operating_point(tmp_path / "p.json", ["liver"])
+
+
+def test_the_users_own_threshold_holds_for_every_organ_and_is_chosen_on_no_cases():
+    point = made_point().changed(0.25, no_clean_up=True)
+    assert (point.thresholds, point.clean_ups, point.cases) == ((0.25, 0.25), ("none", "none"), 0)
+    assert made_point().changed(None) == made_point()
+    assert made_point().text() == (
+        "liver above 0.4, largest part only; spleen above 0.5, no clean-up; chosen on 7 validation cases"
+    )
+    with pytest.raises(DataError, match=r"threshold 1\.0; expected between 0 and 1; correct --threshold"):
+        made_point().changed(1.0)
 
 
 def test_a_table_of_slices_reads_back_bit_by_bit(tmp_path):

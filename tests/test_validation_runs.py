@@ -1,16 +1,22 @@
 """Runs with validation cases: the epoch that is kept, and what is chosen on those cases."""
 
 import json
+import shutil
 
 import keras
 import numpy as np
 import pytest
+from made.commands import invoke
 from made.runs import MODEL, ORGAN, made_stack, store_of_stacks
 from made.training import same
+from scipy import ndimage
 
+from kerasbalance.evaluation.clean_up import clean_labels, clean_up
+from kerasbalance.experiments.runs.evaluation_files import read_cases
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import read_history
-from kerasbalance.experiments.runs.model import load_model
+from kerasbalance.experiments.runs.model import Segmenter, load_model
+from kerasbalance.experiments.runs.operating_point import OperatingPoint, OrganPoint, read_operating_point
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.train import Run
 
@@ -86,7 +92,7 @@ def test_a_run_that_crashed_keeps_the_same_epoch_and_the_same_bits(home, tmp_pat
     resumed = Run.open(tmp_path / "run", model=MODEL).train()
     assert resumed.kept == result.kept
     assert same(weights_of(tmp_path / "run"), weights_of(root / "run"))
-    for name in ("run.json", "history.csv"):
+    for name in ("run.json", "history.csv", "operating_point.json"):
         assert (tmp_path / "run" / name).read_bytes() == (root / "run" / name).read_bytes()
 
 
@@ -95,3 +101,96 @@ def test_a_run_that_keeps_the_last_epoch_says_so(home, tmp_path):
     options = TrainOptions(**{**OPTIONS.__dict__, "keep": "last", "patience": None, "iterations": 3})
     kept = Run.create(root / "store", tmp_path / "run", options).train().kept
     assert (kept.epoch, kept.epochs, kept.why, kept.stopped_early) == (2, 3, "the last one", False)
+
+
+def case_masks(root, part):
+    """NumPy: probabilities and reference of each case of a part, by the model of the run."""
+    run = Run.open(root / "run", model=MODEL)
+    model = load_model(OPTIONS, (32, 32), root / "run" / "checkpoint")
+    for row in run.rows:
+        if row.part == part:
+            number = [case.key for case in run.store.cases].index(row.case)
+            x, y = run.store.source(ORGAN).read(run.store.refs(ORGAN, [number]))
+            yield row.case, np.asarray(model.predict_on_batch(x))[..., 0], y[..., 0] > 0
+
+
+def dice(predicted, reference):
+    return 2 * (predicted & reference).sum() / (predicted.sum() + reference.sum())
+
+
+def largest(mask):
+    parts, _ = ndimage.label(mask, np.ones((3, 3, 3)))
+    return parts == 1 + np.argmax([(parts == n).sum() for n in range(1, parts.max() + 1)])
+
+
+def test_the_operating_point_is_the_best_of_its_tables_on_the_validation_cases_alone(home):
+    root, result, _ = home
+    plain = json.loads((root / "run" / "operating_point.json").read_text())
+    cases = list(case_masks(root, "validation"))
+    assert plain["validation_cases"] == len(cases) == 3
+    tried = {trial["threshold"]: trial["dice"] for trial in plain["thresholds_tried"]}
+    expected = {t: np.mean([dice(p > np.float32(t), y) for _, p, y in cases]) for t in tried}
+    assert tried == pytest.approx(expected, abs=1e-12)
+    (organ,) = plain["organs"]
+    assert expected[organ["threshold"]] == max(expected.values())
+    masks = [(p > np.float32(organ["threshold"]), y) for _, p, y in cases]
+    cleaned = [(largest(p), y) for p, y in masks]
+    filled = [(ndimage.binary_fill_holes(p), y) for p, y in cleaned]
+    means = [np.mean([dice(*pair) for pair in pairs]) for pairs in (masks, cleaned, filled)]
+    assert [trial["dice"] for trial in plain["clean_ups_tried"]] == pytest.approx(means, abs=1e-12)
+    assert organ["clean_up"] == ["none", "largest", "largest+holes"][int(np.argmax(means))]
+    assert result.point == read_operating_point(root / "run" / "operating_point.json", [ORGAN])
+
+
+def test_eval_obeys_the_operating_point_and_says_so(home, tmp_path):
+    root, _, _ = home
+    shutil.copytree(root / "run", tmp_path / "run")
+    point = OperatingPoint((OrganPoint(ORGAN, 0.25, "largest"),), 3)
+    point.write(tmp_path / "run" / "operating_point.json")
+    done = invoke(tmp_path, "eval", "run", "--model", MODEL)
+    assert f"predicted: {point.text()}" in done.output, done.output
+    found = {case.case: case.dice for case in read_cases(tmp_path / "run" / "eval")}
+    expected = {key: dice(largest(p > 0.25), y) for key, p, y in case_masks(root, "test")}
+    assert found == pytest.approx(expected, abs=1e-12)
+    summary = json.loads((tmp_path / "run" / "eval" / "summary.json").read_text())
+    assert summary["operating_point"]["organs"][0]["threshold"] == 0.25
+    done = invoke(tmp_path, "eval", "run", "--model", MODEL, "--threshold", "0.75", "--no-clean-up", "--json")
+    assert json.loads(done.stdout)["operating_point"]["organs"][0]["clean_up"] == "none"
+    found = {case.case: case.dice for case in read_cases(tmp_path / "run" / "eval")}
+    expected = {key: dice(p > 0.75, y) for key, p, y in case_masks(root, "test")}
+    assert found == pytest.approx(expected, abs=1e-12)
+
+
+def test_a_threshold_for_two_masks_is_refused(tmp_path):
+    words = ("eval", "--prediction", "p.nii", "--reference", "r.nii", "--threshold", "0.3")
+    done = invoke(tmp_path, *words)
+    assert done.exit_code == 2
+    assert "--threshold and --no-clean-up need a RUN" in " ".join(done.output.split())
+
+
+def test_a_segmenter_decides_each_organ_at_its_own_threshold_in_the_graph_as_on_the_host():
+    keras.utils.set_random_seed(3)
+    inputs = keras.Input((8, 8, 1), dtype="int16")
+    outputs = keras.layers.Conv2D(3, 3, padding="same", activation="softmax")(
+        keras.layers.Rescaling(0.01)(inputs)
+    )
+    point = OperatingPoint((OrganPoint("a", 0.3), OrganPoint("b", 0.8)))
+    segmenter = Segmenter(keras.Model(inputs, outputs), 4, point)
+    x = np.random.default_rng(0).normal(0, 90, (4, 8, 8, 1)).astype(np.int16)
+    p = segmenter.probabilities(x).astype(np.float64)
+    organ = np.where(p[..., 2] > p[..., 1], 2, 1)
+    share = np.where(organ == 2, p[..., 2] / (p[..., 2] + p[..., 0]), p[..., 1] / (p[..., 1] + p[..., 0]))
+    expected = np.where(share > np.array([0.0, 0.3, 0.8])[organ], organ, 0)
+    assert {0, 1, 2} == set(expected.ravel())
+    assert np.array_equal(segmenter.labels(x), expected)
+    assert np.array_equal(segmenter.labels_of(segmenter.probabilities(x)), expected)
+
+
+def test_a_filled_hole_takes_no_voxel_of_another_organ():
+    labels = np.zeros((5, 8, 8), np.uint8)
+    labels[1:4, 2:6, 2:6] = 1
+    labels[2, 3, 3], labels[2, 3, 4], labels[0, 0, 0] = 0, 2, 1
+    cleaned = clean_labels(labels, ("largest+holes", "none"))
+    assert (cleaned[2, 3, 3], cleaned[2, 3, 4], cleaned[0, 0, 0]) == (1, 2, 0)
+    with pytest.raises(ValueError, match="received the clean-up 'all'; expected one of none, largest"):
+        clean_up(labels == 1, "all")

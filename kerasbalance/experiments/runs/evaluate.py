@@ -16,6 +16,7 @@ from kerasbalance.evaluation.cases import (
     summarise_cases,
 )
 from kerasbalance.experiments.runs.evaluation_files import Evaluation
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.parts import TEST
 from kerasbalance.experiments.runs.segment import load_segmenter, segment_case
 from kerasbalance.experiments.runs.train import Run
@@ -24,17 +25,23 @@ Progress = Callable[[int], None]
 
 
 def evaluate_run(
-    run: Run, *, keep_largest: Collection[str] = (), progress: Progress = lambda done: None
+    run: Run,
+    *,
+    point: OperatingPoint | None = None,
+    keep_largest: Collection[str] = (),
+    progress: Progress = lambda done: None,
 ) -> Evaluation:
     """Segment the test cases of a run and compare with their reference.
 
     Args:
         run: the run, opened with its store.
+        point: the threshold and the clean-up of each organ; the run's own by default.
         keep_largest: organs to evaluate once more with only the largest connected part of the prediction.
         progress: called with the number of slices done since the last call.
 
     Raises:
-        DataError: the run has no test cases or no sound checkpoint (codes `SPLIT`, `CHECKPOINT`).
+        DataError: the run has no test cases, no sound checkpoint or no readable operating point (codes `SPLIT`,
+            `CHECKPOINT`, `OPERATING_POINT`).
     """
     tested = {row.case for row in run.rows if row.part == TEST}
     numbers = [n for n, case in enumerate(run.store.cases) if case.key in tested]
@@ -43,7 +50,7 @@ def evaluate_run(
             "SPLIT", "a run without test cases", "at least one", "train with --test-share above 0"
         )
     source = run.source()
-    segmenter = load_segmenter(run.folder, run.record, source.source.plane)
+    segmenter = load_segmenter(run.folder, run.record, source.source.plane, point)
     cases: list[CaseMetrics] = []
     slices: list[SliceMetrics] = []
     cleaned: list[CaseMetrics] = []
@@ -60,6 +67,7 @@ def evaluate_run(
         tuple(slices),
         summarise_cases(cases),
         summarise_cases(cleaned) if cleaned else (),
+        point=segmenter.point,
         on_ct=sum(run.store.cases[number].is_judged_on_ct for number in numbers),
         on_store=sum(not run.store.cases[number].is_judged_on_ct for number in numbers),
     )

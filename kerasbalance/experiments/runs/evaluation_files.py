@@ -8,6 +8,7 @@ from typing import Any
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.tabular import read_csv, rows_to_csv, to_json, with_words
 
 CASES, SLICES, SUMMARY = "cases.csv", "slices.csv", "summary.json"
@@ -27,6 +28,7 @@ class Evaluation:
         cleaned: As `summary`, with only the largest connected part of the prediction; empty unless asked for.
         on_ct: Cases that were judged on their CT's own grid.
         on_store: Cases that were judged on the store's grid, since an older ingest kept no other reference.
+        point: The threshold and the clean-up of each organ that made masks of the network's output.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -35,6 +37,7 @@ class Evaluation:
     cleaned: tuple[OrganSummary, ...] = ()
     on_ct: int = 0
     on_store: int = 0
+    point: OperatingPoint | None = None
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:
@@ -49,6 +52,8 @@ def plain_summary(evaluation: Evaluation) -> dict[str, Any]:
     """Return the summary as JSON takes it: NaN and infinity as words."""
     plain: dict[str, Any] = {"organs": [with_words(asdict(organ)) for organ in evaluation.summary]}
     plain["cases_by_grid"] = {"CT": evaluation.on_ct, "store": evaluation.on_store}
+    if evaluation.point is not None:
+        plain["operating_point"] = evaluation.point.decision()
     if evaluation.cleaned:
         plain[_CLEANED] = [with_words(asdict(organ)) for organ in evaluation.cleaned]
     return plain

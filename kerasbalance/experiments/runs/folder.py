@@ -69,6 +69,11 @@ class RunFolder:
         return self.path / "model.keras"
 
     @property
+    def point_file(self) -> Path:
+        """`operating_point.json`: threshold and clean-up; there only where the run has validation cases."""
+        return self.path / "operating_point.json"
+
+    @property
     def diverged_file(self) -> Path:
         """`diverged.json`: why a run of a study could not be trained to its end."""
         return self.path / "diverged.json"

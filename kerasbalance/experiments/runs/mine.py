@@ -10,6 +10,7 @@ import kerasbalance as kb
 from kerasbalance.backend.inference import slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.model import Segmenter, load_model
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.segment import segment_refs
 from kerasbalance.experiments.runs.slice_table import SliceTable
@@ -62,7 +63,7 @@ def mine_run(run: Run, parts: Sequence[str] = ("A",), progress: Progress = lambd
     reference = kb.score_slices(model, source, rule.reference, size) if len(rule.reference) else None
     result = sampler.update(scores, reference=reference, iteration=run.options.iterations)
     table = SliceTable.of(run.store, run.options.organs, result)
-    segmenter = Segmenter(model, size)
+    segmenter = Segmenter(model, size, OperatingPoint.default(run.options.organs))  # as the scores
     return Mined(table, result.threshold, find_suspects(run, segmenter, table), segmenter)
 
 

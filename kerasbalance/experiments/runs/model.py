@@ -12,9 +12,12 @@ from numpy.typing import NDArray
 from kerasbalance.backend.inference import predict_batch, slices_at_a_time
 from kerasbalance.data.errors import DataError
 from kerasbalance.errors import CheckpointError
+from kerasbalance.evaluation.clean_up import clean_labels
 from kerasbalance.experiments.runs.losses import LOSSES
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.optimizers import make_optimizer
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.mining.decision import organ_mask
 from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.training.checkpoint_reading import read_newest
 
@@ -88,14 +91,20 @@ def _no_checkpoint(received: str) -> DataError:
     return DataError("CHECKPOINT", received, "a sound checkpoint of this run", "restore it or train again")
 
 
-@keras.saving.register_keras_serializable("kerasbalance")
 class _Labels(keras.layers.Layer):  # type: ignore[misc]  # untyped
     """Probabilities to labels, uint8 `(batch, rows, columns)`, in the compiled graph."""
 
+    def __init__(self, thresholds: tuple[float, ...], **options: Any) -> None:
+        super().__init__(dtype="float32", **options)
+        self.thresholds = thresholds
+
     def call(self, probabilities: Any) -> Any:
-        if probabilities.shape[-1] == 1:
-            return ops.cast(probabilities[..., 0] > 0.5, "uint8")
-        return ops.cast(ops.argmax(probabilities, axis=-1), "uint8")
+        winner = ops.argmax(probabilities[..., 1:], axis=-1) + 1 if probabilities.shape[-1] > 1 else None
+        masks = [
+            ops.cast(organ_mask(probabilities, organ, threshold, winner), "uint8") * organ
+            for organ, threshold in enumerate(self.thresholds, 1)
+        ]
+        return sum(masks[1:], masks[0])
 
 
 class Segmenter:
@@ -104,11 +113,13 @@ class Segmenter:
     Args:
         model: From int16 `(batch, rows, columns, 1)` to probabilities.
         most: Slices a step at most; fewer where their feature maps would take much memory.
+        point: The threshold and the clean-up of each organ.
     """
 
-    def __init__(self, model: Any, most: int) -> None:
+    def __init__(self, model: Any, most: int, point: OperatingPoint) -> None:
+        self.point = point
         self._model = model
-        self._labels = keras.Model(model.input, _Labels(name="labels")(model.output))
+        self._labels = keras.Model(model.input, _Labels(point.thresholds, name="labels")(model.output))
         self._batch_size = slices_at_a_time(model, most)
 
     def labels(self, x: NDArray[np.int16]) -> NDArray[np.uint8]:
@@ -118,7 +129,7 @@ class Segmenter:
             x: `(n, rows, columns, 1)`.
 
         Returns:
-            `(n, rows, columns)`: 0 background, i + 1 for the i-th organ.
+            `(n, rows, columns)`: 0 background, i + 1 for the i-th organ; not cleaned up.
         """
         return self._predict(self._labels, x).astype(np.uint8, copy=False)
 
@@ -133,6 +144,18 @@ class Segmenter:
         """
         return self._predict(self._model, x).astype(np.float32, copy=False)
 
+    def labels_of(self, probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
+        """Return the labels of probabilities `(..., channels)`, uint8 `(...)`, as `labels` decides."""
+        winner = probabilities[..., 1:].argmax(axis=-1) + 1 if probabilities.shape[-1] > 1 else None
+        labels = np.zeros(probabilities.shape[:-1], np.uint8)
+        for organ, threshold in enumerate(self.point.thresholds, 1):
+            labels[organ_mask(probabilities, organ, threshold, winner)] = organ
+        return labels
+
+    def cleaned(self, labels: NDArray[np.uint8]) -> NDArray[np.uint8]:
+        """Return the labels of a whole case after the clean-up of each organ."""
+        return clean_labels(labels, self.point.clean_ups)
+
     def _predict(self, model: Any, x: NDArray[np.int16]) -> NDArray[Any]:
         missing = self._batch_size - len(x)
         full = np.concatenate([x, np.repeat(x[-1:], missing, axis=0)]) if missing > 0 else x
@@ -142,10 +165,3 @@ class Segmenter:
     def batch_size(self) -> int:
         """Slices a step."""
         return self._batch_size
-
-
-def labels_of(probabilities: NDArray[np.float32]) -> NDArray[np.uint8]:
-    """Return the labels of probabilities `(..., channels)`, uint8 `(...)`, as `Segmenter.labels` decides."""
-    if probabilities.shape[-1] == 1:
-        return (probabilities[..., 0] > 0.5).view(np.uint8)
-    return np.asarray(probabilities.argmax(axis=-1), np.uint8)

@@ -11,22 +11,34 @@ from kerasbalance.data.volume.geometry import Grid
 from kerasbalance.data.volume.shaping import PlaneMap
 from kerasbalance.data.volume.volume import AIR_HU, Volume
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
-from kerasbalance.experiments.runs.model import Segmenter, labels_of, load_model
+from kerasbalance.experiments.runs.model import Segmenter, load_model
+from kerasbalance.experiments.runs.operating_point import OperatingPoint, read_operating_point
 from kerasbalance.experiments.runs.planes import PaddedSource, pad_planes, padded_side
 
 SPACING_TOLERANCE = 1.25
 Progress = Callable[[int], None]
 
 
-def load_segmenter(folder: RunFolder, record: RunRecord, plane: tuple[int, int]) -> Segmenter:
+def load_segmenter(
+    folder: RunFolder, record: RunRecord, plane: tuple[int, int], point: OperatingPoint | None = None
+) -> Segmenter:
     """Bring back a run's model for slices of `plane` rows and columns (before padding).
 
+    Args:
+        folder: the run's folder.
+        record: the run.
+        plane: rows and columns of a slice.
+        point: the threshold and the clean-up of each organ; the run's own by default.
+
     Raises:
-        DataError: the run has no sound checkpoint (code `CHECKPOINT`).
+        DataError: the run has no sound checkpoint or no readable operating point (codes `CHECKPOINT`,
+            `OPERATING_POINT`).
     """
+    if point is None:
+        point = read_operating_point(folder.point_file, record.options.organs)
     padded = (padded_side(plane[0]), padded_side(plane[1]))
     model = load_model(record.options, padded, folder.path / "checkpoint")
-    return Segmenter(model, record.options.batch_size)
+    return Segmenter(model, record.options.batch_size, point)
 
 
 def segment_refs(
@@ -44,7 +56,8 @@ def segment_refs(
         progress: called with the number of slices done since the last call.
 
     Returns:
-        Labels of the prediction and of the reference, uint8 `(n, rows, columns)` each, without the padding.
+        Labels of the prediction, not cleaned up, and of the reference, uint8 `(n, rows, columns)` each, without the
+        padding.
     """
     rows, columns = source.source.plane
     labels, reference = np.empty((2, len(refs), rows, columns), np.uint8)
@@ -79,16 +92,17 @@ def segment_case(
     store, facts = source.source.store, source.source.store.cases[number]
     refs = np.arange(store.first_ref[number], store.first_ref[number + 1])
     if facts.ct_plane is None or facts.ct_pixel_mm is None:
-        return segment_refs(segmenter, source, refs, progress)
+        labels, reference = segment_refs(segmenter, source, refs, progress)
+        return segmenter.cleaned(labels), reference
     shape = facts.shaping.of(facts.ct_plane, facts.ct_pixel_mm)
     labels = np.empty((len(refs), *facts.ct_plane), np.uint8)
     for start in range(0, len(refs), segmenter.batch_size):
         part = slice(start, start + segmenter.batch_size)
         x, _ = source.read(refs[part])
         shaped = segmenter.probabilities(x)[:, *source.source.window(number)]
-        labels[part] = labels_of(shape.restored(shaped))
+        labels[part] = segmenter.labels_of(shape.restored(shaped))
         progress(len(labels[part]))
-    return labels, source.source.reference_ct(number)
+    return segmenter.cleaned(labels), source.source.reference_ct(number)
 
 
 def segment_volume(
@@ -119,9 +133,9 @@ def segment_volume(
             labels[part] = segmenter.labels(x)[:, :rows, :columns]
         else:
             x = pad_planes(shape.image(volume.hu[part]), AIR_HU)[..., None]
-            labels[part] = labels_of(shape.restored(segmenter.probabilities(x)[:, :rows, :columns]))
+            labels[part] = segmenter.labels_of(shape.restored(segmenter.probabilities(x)[:, :rows, :columns]))
         progress(len(labels[part]))
-    return labels, _spacing_notes(volume.grid, record, shape)
+    return segmenter.cleaned(labels), _spacing_notes(volume.grid, record, shape) + _point_notes(segmenter)
 
 
 def plane_map(record: RunRecord, grid: Grid) -> PlaneMap:
@@ -136,6 +150,12 @@ def _spacing_notes(grid: Grid, record: RunRecord, shape: PlaneMap) -> tuple[Note
         return ()
     text = f"pixels of {pixel:.2f} mm, while the model was trained on {low:.2f} to {high:.2f} mm"
     return (Note("SPACING", text, loud=True),)
+
+
+def _point_notes(segmenter: Segmenter) -> tuple[Note, ...]:
+    """Say what decided, where it is not 0.5 without a clean-up."""
+    point = segmenter.point
+    return () if point.is_plain else (Note("DECIDED", point.text()),)
 
 
 def run_parts(path: Path, model: str | None = None) -> tuple[RunFolder, RunRecord]:

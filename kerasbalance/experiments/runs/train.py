@@ -16,12 +16,14 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.volume.shaping import Shaping
+from kerasbalance.experiments.runs.choosing import choose_operating_point
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
 from kerasbalance.experiments.runs.history import HistoryFile
 from kerasbalance.experiments.runs.keeping import Kept, kept_epoch, make_stopping
 from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.parts import PART_A, PART_B, VALIDATION
 from kerasbalance.experiments.runs.planes import PaddedSource
@@ -45,6 +47,7 @@ class TrainResult:
         loss: mean loss of the last epoch.
         mining: the table of the scored slices, None without mining.
         kept: the epoch whose weights the run holds, None without validation cases.
+        point: threshold and clean-up, chosen on the validation cases; None without them.
     """
 
     folder: RunFolder
@@ -52,6 +55,7 @@ class TrainResult:
     loss: float
     mining: kb.MiningResult | None
     kept: Kept | None
+    point: OperatingPoint | None
 
 
 class Run:
@@ -225,12 +229,17 @@ class Run:
         if result is not None:
             table = SliceTable.of(self.store, self.options.organs, result)
             replace_file(self.folder.slices_file, table.to_csv())
+        point = choose_operating_point(
+            model, dataset.source, self.refs(VALIDATION), self.options.organs, self.options.batch_size
+        )
+        if point is not None:
+            point.write(self.folder.point_file)
         kept = kept_epoch(self.options, history.epoch, history.history)
         if kept is not None:
             self.record = dataclasses.replace(self.record, kept=kept)
             self.record.write(self.folder.record_file)
         _save_model(model, self.folder.model_file)
-        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result, kept)
+        return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result, kept, point)
 
     def _parts(self) -> tuple[Any, kb.IndexedDataset, kb.ScheduledMining | None]:
         """Build the compiled model, the dataset, and the mining callback where there is one."""
