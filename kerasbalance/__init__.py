@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from kerasbalance import losses as losses
     from kerasbalance import models as models
+    from kerasbalance.batches.array_source import ArraySource as ArraySource
     from kerasbalance.batches.augmentation import Augmentation as Augmentation
     from kerasbalance.batches.dataset import IndexedDataset as IndexedDataset
+    from kerasbalance.batches.dataset_source import DatasetSource as DatasetSource
     from kerasbalance.batches.index import Index as Index
-    from kerasbalance.batches.source import ArraySource as ArraySource
     from kerasbalance.batches.source import Source as Source
     from kerasbalance.errors import CheckpointError as CheckpointError
     from kerasbalance.errors import CheckpointWarning as CheckpointWarning
@@ -70,10 +71,12 @@ if TYPE_CHECKING:
 
 _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance": ("losses", "models"),
+    "kerasbalance.batches.array_source": ("ArraySource",),
     "kerasbalance.batches.augmentation": ("Augmentation",),
     "kerasbalance.batches.dataset": ("IndexedDataset",),
+    "kerasbalance.batches.dataset_source": ("DatasetSource",),
     "kerasbalance.batches.index": ("Index",),
-    "kerasbalance.batches.source": ("ArraySource", "Source"),
+    "kerasbalance.batches.source": ("Source",),
     "kerasbalance.errors": (
         "CheckpointError",
         "CheckpointWarning",

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from made.training import Received, tagged_source
+from made.training import Received, arrays, tagged_source
 
 import kerasbalance as kb
 
@@ -277,9 +277,27 @@ def test_an_index_cannot_be_changed_and_does_not_share_its_callers_arrays():
         index.refs[0] = 9
 
 
-def test_arrays_that_do_not_fit_are_refused():
-    with pytest.raises(ValueError, match=r"x of shape \(2, 4, 4\)"):
-        kb.ArraySource(np.zeros((2, 4, 4)), np.zeros((2, 4, 4)))
+def test_an_epoch_is_one_pass_by_default_and_a_sampler_serves_as_an_index():
+    sampler = kb.HardSliceSampler(range(10), range(10, 30), kb.lowest(0.3))
+    dataset = kb.IndexedDataset(kb.ArraySource(*arrays()), sampler, batch_size=4)
+    assert len(dataset) == 3
+    assert dataset.index == sampler.index
+    assert dataset.sampler is sampler
+
+
+def test_augmentation_leaves_weights_alone_and_needs_targets():
+    def brighter(x, y, rng):
+        return x + 1, y
+
+    x, y = arrays(4)
+    options = {"batch_size": 4, "steps_per_epoch": 1, "augment": brighter}
+    weights = np.arange(4.0)
+    images, masks, w = kb.IndexedDataset(kb.ArraySource(x, y, weights), kb.Index(range(4)), **options)[0]
+    order = [int(weight) for weight in w]
+    np.testing.assert_array_equal(images, x[order] + 1)
+    np.testing.assert_array_equal(masks, y[order])
+    with pytest.raises(ValueError, match=r"augment for samples without targets; .*; leave it out"):
+        kb.IndexedDataset(kb.ArraySource(x), kb.Index(range(4)), **options)[0]
 
 
 def test_the_metric_used_in_these_tests_logs_rows_in_order():

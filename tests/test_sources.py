@@ -37,7 +37,8 @@ class Broken(kb.ArraySource):
         if self.fault == "unpaired":
             y = super().read(refs, np.zeros_like(flips))[1]
         return {
-            "flat": (x[..., 0], y), "other size": (x, y[:, 1:]), "text": (x.astype(str), y),
+            "flat": (x[..., 0], y), "list": [x, y], "short": (x, y[1:]), "other size": (x, y[:, 1:]),
+            "text": (x.astype(str), y),
             "random": (x + self.reads, y), "dtype": (x.astype("float32" if self.reads < 3 else "float64"), y),
         }.get(self.fault, (x, y))  # fmt: skip
 
@@ -47,18 +48,23 @@ class Broken(kb.ArraySource):
     [
         (
             "empty",
-            "received a source of length 0; expected at least one slice; pass a source that holds data",
+            "received a source of length 0; expected at least one sample; pass a source that holds data",
         ),
-        ("flat", r"images of shape \(3, 8, 8\) for 3 refs; .*; return one image with a channel axis per ref"),
+        ("flat", r"arrays of shapes \(3, 8, 8\), \(3, 8, 8, 1\); .*; set the attribute can_flip .* to False"),
         (
             "other size",
-            r"masks of shape \(3, 7, 8, 1\) beside .*; return one mask of the image's size per ref",
+            r"arrays of shapes \(3, 8, 8, 1\), \(3, 7, 8, 1\); expected images .* with masks of their",
         ),
-        ("text", "images of dtype <U32; expected numbers; convert them in read"),
-        ("sorted", "other images for refs in another order or repeated; .*; make read depend on nothing but"),
-        ("unpaired", "other masks for flip code 1; expected the same values"),
-        ("random", "other images for refs in another order"),
-        ("dtype", "other images for no refs"),
+        ("list", "a batch of type list; expected .*; return a tuple"),
+        (
+            "short",
+            r"targets of shape \(2, 8, 8, 1\) for 3 refs; .*; return one row for each ref in every array",
+        ),
+        ("text", "inputs of dtype <U32; expected numbers; convert them in read"),
+        ("sorted", "other inputs for refs in another order or repeated; .*; make read depend on nothing but"),
+        ("unpaired", "other targets for flip code 1; expected the same values"),
+        ("random", "other inputs for refs in another order"),
+        ("dtype", "other inputs for no refs"),
         ("lenient", "no IndexError for ref -1; expected refs from 0 to 29; check the refs in read"),
     ],
 )

@@ -2,7 +2,7 @@
 
 import numbers
 from collections.abc import Callable
-from typing import Any
+from typing import Any, Protocol
 
 import keras
 import numpy as np
@@ -10,10 +10,16 @@ import numpy as np
 from kerasbalance.batches.index import Index
 from kerasbalance.batches.order import Phase
 from kerasbalance.batches.readahead import ReadAhead
-from kerasbalance.batches.source import Batch, Source
+from kerasbalance.batches.source import Batch, Source, check_flips
 from kerasbalance.errors import explain
 
-Augment = Callable[[Any, Any, np.random.Generator], Batch]
+Augment = Callable[[Any, Any, np.random.Generator], tuple[Any, Any]]
+
+
+class HasIndex(Protocol):
+    """A sampler, as far as a dataset needs to know it."""
+
+    index: Index
 
 
 class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
@@ -32,10 +38,12 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     batch. `fit(steps_per_epoch=...)` is not needed; if given it should equal the dataset's own.
 
     Args:
-        source: Where slices are read from; see `Source`.
-        index: What to draw from; never empty.
-        batch_size: Slices a batch, >= 1; may exceed the number of entries.
-        steps_per_epoch: Steps an epoch, >= 1; in `kerasbalance.fit` too.
+        source: Where samples are read from: an `ArraySource`, a `DatasetSource`, or another `Source`.
+        index: What to draw from: a sampler, whose index is drawn from and which `ScheduledMining` then finds by
+            itself, or an `Index`.
+        batch_size: Samples a batch, >= 1; may exceed the number of entries.
+        steps_per_epoch: Steps an epoch, >= 1; in `kerasbalance.fit` too. By default one pass over the index that is
+            drawn from at first, rounded up.
         seed: Seed of the order, 0 <= seed < 2**64.
         read_ahead: Batches read in advance by two threads; 0 reads in the training's own thread.
         augment: Changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
@@ -43,7 +51,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
 
     Raises:
         TypeError: If `source` has no `read` or no length.
-        ValueError: If a number is out of range or a ref lies outside the source.
+        ValueError: If a number is out of range, a ref lies outside the source, or a flip is not possible.
 
     Example:
         >>> import numpy as np, kerasbalance as kb
@@ -57,10 +65,10 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     def __init__(
         self,
         source: Source,
-        index: Index,
+        index: Index | HasIndex,
         *,
         batch_size: int,
-        steps_per_epoch: int,
+        steps_per_epoch: int | None = None,
         seed: int = 0,
         read_ahead: int = 4,
         augment: Augment | None = None,
@@ -71,10 +79,14 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
                 explain(
                     f"a source of type {type(source).__name__}",
                     "read(refs, flips) and len()",
-                    "wrap arrays in ArraySource",
+                    "wrap arrays in ArraySource, a dataset of samples in DatasetSource",
                 )
             )
+        self.sampler = None if isinstance(index, Index) else index
+        index = index if isinstance(index, Index) else index.index
         _check_range("batch_size", batch_size, 1, 1 << 31)
+        if steps_per_epoch is None:
+            steps_per_epoch = -(-len(index) // batch_size)
         _check_range("steps_per_epoch", steps_per_epoch, 1, 1 << 31)
         _check_range("seed", seed, 0, 1 << 64)
         _check_range("read_ahead", read_ahead, 0, 1 << 10)
@@ -122,12 +134,12 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         return self._read(phase, begin + i)
 
     def batch(self, iteration: int) -> Batch:
-        """Return images and masks of the batch of absolute `iteration`; always fresh arrays."""
+        """Return the batch of absolute `iteration`; always fresh arrays."""
         self.requests += 1
         return self._read(self.phase, iteration)
 
     def refs(self, iteration: int) -> list[int]:
-        """Return the slice refs of the batch of absolute `iteration`."""
+        """Return the refs of the batch of absolute `iteration`."""
         phase = self.phase
         return [int(ref) for ref in phase.index.refs[phase.positions(iteration)]]
 
@@ -194,8 +206,16 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
 
     def _make(self, phase: Phase, iteration: int) -> Batch:
         chosen = phase.positions(iteration)
-        x, y = self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
-        return (x, y) if self.augment is None else self.augment(x, y, phase.augmentation(iteration))
+        batch = self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
+        if self.augment is None:
+            return batch
+        if len(batch) < 2:
+            raise ValueError(
+                explain(
+                    "augment for samples without targets", "a source of inputs and targets", "leave it out"
+                )
+            )
+        return (*self.augment(batch[0], batch[1], phase.augmentation(iteration)), *batch[2:])
 
     def _check_refs(self, index: Index) -> None:
         largest = int(index.refs.max())
@@ -205,6 +225,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
                     f"ref {largest}", f"refs below {len(self.source)}, the source's length", "check the index"
                 )
             )
+        check_flips(self.source, index.flips)
 
 
 class Stream(keras.utils.PyDataset):  # type: ignore[misc]  # untyped

@@ -1,4 +1,4 @@
-"""Where the pixels are: anything that reads slices by row, and the plain case of two arrays."""
+"""What a dataset and the scores read from: anything that reads samples by row."""
 
 import math
 from typing import Any, Protocol, runtime_checkable
@@ -12,7 +12,8 @@ from kerasbalance.errors import explain
 _ALIGNED_TO = 64
 _HUGE_PAGE = 2**21
 
-Batch = tuple[NDArray[Any], NDArray[Any]]
+Batch = tuple[Any, ...]
+"""Inputs, or inputs and targets, or inputs, targets and sample weights; each an array or a dict or tuple of arrays."""
 
 
 @runtime_checkable
@@ -20,17 +21,33 @@ class Source(Protocol):
     """What a dataset and the scorer read from; `read` may be called from several threads at once."""
 
     def __len__(self) -> int:
-        """Return the number of slices; refs run from 0 to one less."""
+        """Return the number of samples; refs run from 0 to one less."""
         ...
 
     def read(self, refs: Refs, flips: Codes) -> Batch:
-        """Return images `(n, height, width, channels)` and masks `(n, height, width[, 1])`, fresh arrays.
+        """Return a batch as Keras takes it: `(x,)`, `(x, y)` or `(x, y, sample_weight)`, fresh arrays.
+
+        Each part is an array `(n, ...)`, or a dict or tuple of such arrays. For segmentation, x is
+        `(n, height, width, channels)` and y `(n, height, width[, 1])`.
 
         Args:
             refs: Int64 `(n,)`, rows of this source; any order, repeats allowed.
-            flips: Uint8 `(n,)`, 0 none, 1 horizontal (width), 2 vertical (height), 3 both.
+            flips: Uint8 `(n,)`, 0 none, 1 horizontal (width), 2 vertical (height), 3 both. A source whose samples
+                cannot be mirrored has an attribute `can_flip` that is False, and is given 0 only.
         """
         ...
+
+
+def check_flips(source: Source, flips: Codes) -> None:
+    """Raise a ValueError if there is a flip that the source cannot make."""
+    if flips.any() and not getattr(source, "can_flip", True):
+        raise ValueError(
+            explain(
+                "flips of samples that are not images",
+                "images (height, width, channels) whose targets are masks or whole-number labels",
+                'leave out flips, or pass flips=("none",)',
+            )
+        )
 
 
 def empty_batch(shape: tuple[int, ...], dtype: Any) -> NDArray[Any]:
@@ -53,55 +70,3 @@ def flip_in_place(array: NDArray[Any], flips: Codes) -> None:
         chosen = (flips & bit).astype(bool)
         if chosen.any():
             array[chosen] = np.flip(array[chosen], axis)
-
-
-class ArraySource:
-    """A source over two arrays, or over anything that NumPy can take rows from (a memory map, say).
-
-    Args:
-        x: Images `(slices, height, width, channels)`.
-        y: Masks of integer labels, `(slices, height, width)` or `(slices, height, width, 1)`.
-
-    Raises:
-        ValueError: If the shapes do not fit each other.
-
-    Example:
-        >>> source = ArraySource(np.zeros((10, 8, 8, 1)), np.zeros((10, 8, 8, 1), np.uint8))
-        >>> images, masks = source.read(np.array([3, 3]), np.array([0, 1], np.uint8))
-    """
-
-    def __init__(self, x: NDArray[Any], y: NDArray[Any]) -> None:
-        if x.ndim != 4 or y.ndim not in (3, 4) or x.shape[:3] != y.shape[:3]:
-            raise ValueError(
-                explain(
-                    f"x of shape {x.shape} and y of shape {y.shape}",
-                    "(slices, height, width, channels) and masks of the same slices, height and width",
-                    "add the channel axis with x[..., None]",
-                )
-            )
-        self.x = x
-        self.y = y
-
-    def __len__(self) -> int:
-        return len(self.x)
-
-    def read(self, refs: Refs, flips: Codes) -> Batch:
-        """Return fresh copies of the rows `refs`, image and mask flipped together.
-
-        Raises:
-            IndexError: If a ref is negative or not below the length.
-        """
-        if len(refs) and np.min(refs) < 0:  # NumPy would count from the end
-            received, expected = f"ref {np.min(refs)}", f"refs from 0 to {len(self) - 1}"
-            raise IndexError(explain(received, expected, "take them from an index of this source"))
-        x, y = (_rows(array, refs) for array in (self.x, self.y))
-        flip_in_place(x, flips)
-        flip_in_place(y, flips)
-        return x, y
-
-
-def _rows(array: NDArray[Any], refs: Refs) -> NDArray[Any]:
-    rows = empty_batch((len(refs), *array.shape[1:]), array.dtype)
-    for row, ref in zip(rows, np.asarray(refs).tolist(), strict=True):
-        row[...] = array[ref]
-    return rows

@@ -1,7 +1,6 @@
 """Per-slice Dice of a model, counted in the compiled graph: a few bytes a slice come to the host."""
 
-from collections.abc import Callable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import keras
@@ -12,13 +11,15 @@ from kerasbalance.backend import random_state
 from kerasbalance.backend.inference import call_releasing
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.torch_layout import spared_layout_copies
-from kerasbalance.batches.index import Refs, as_refs
+from kerasbalance.batches.index import Refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
 from kerasbalance.losses.labels import check_labels
 from kerasbalance.mining import compiled_loss
 from kerasbalance.mining.counts import SliceScores, ThresholdScores
 from kerasbalance.mining.decision import THRESHOLDS
+from kerasbalance.mining.kept import kept_scorer
+from kerasbalance.mining.reading import check_request, read_batches
 from kerasbalance.mining.slice_counts import NO_PROBABILITIES, NOT_FINITE, SliceCounts
 
 Progress = Callable[[int, int], None]
@@ -77,7 +78,9 @@ def score_slices(
     from_logits = threshold is None and compiled_loss.from_logits(model)
     value = 0.5 if threshold is None else threshold
     counts = SliceCounts((value,), _ignored(model, ignore_label), from_logits)
-    return _score(model, source, as_refs(refs, "refs"), batch_size, counts, progress).at(value)
+    return _score(model, source, check_request(source, refs, batch_size), batch_size, counts, progress).at(
+        value
+    )
 
 
 def score_at_thresholds(
@@ -126,26 +129,18 @@ def score_at_thresholds(
     model = synchronised(model)
     label = _ignored(model, ignore_label)
     counts = SliceCounts(tuple(thresholds), label, compiled_loss.from_logits(model))
-    return _score(model, source, as_refs(refs, "refs"), batch_size, counts, progress)
+    return _score(model, source, check_request(source, refs, batch_size), batch_size, counts, progress)
 
 
 def _score(
     model: Any, source: Source, rows: Refs, batch_size: int, layer: SliceCounts, progress: Progress | None
 ) -> ThresholdScores:
-    if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):
-        raise ValueError(
-            explain(
-                f"batch_size={batch_size}, largest ref {rows.max(initial=-1)}",
-                f"a batch of at least 1 and refs below {len(source)}",
-                "check the refs against the source",
-            )
-        )
     values = layer.thresholds
     scorer = _scorer_of(model, layer)
     counts = [np.zeros((0, len(values), _organs(model), 3), np.int64)]
     with random_state.preserved(), spared_layout_copies():
-        for done, (part, (x, y)) in enumerate(_batches(source, rows, batch_size), 1):
-            table = _count(scorer, part, _padded(x, batch_size), _padded(y, batch_size))
+        for done, (part, batch) in enumerate(read_batches(source, rows, batch_size), 1):
+            table = _count(scorer, part, *_image_and_mask(batch))
             counts.append(table.reshape(len(part), len(values), -1, 3))
             if progress is not None:
                 progress(min(done * batch_size, len(rows)), len(rows))
@@ -194,20 +189,9 @@ class _Scorer(keras.Model):  # type: ignore[misc]  # untyped
         return self.counts(y_true, y_pred)
 
 
-class _Kept:
-    """Holds a model's scorers; no Keras object, so that Keras neither tracks nor saves what is in it."""
-
-    def __init__(self) -> None:
-        self.scorers: dict[Any, _Scorer] = {}
-
-
 def _scorer_of(model: Any, counts: SliceCounts) -> _Scorer:
-    """Return the model's scorer; a second one would be compiled again, at the price of many batches."""
-    kept: _Kept = model.__dict__.setdefault("_kerasbalance_scorers", _Kept())
-    key = (counts.thresholds, counts.ignore_label, counts.from_logits)
-    if key not in kept.scorers:
-        kept.scorers[key] = _Scorer(model, counts)
-    return kept.scorers[key]
+    key = ("dice", counts.thresholds, counts.ignore_label, counts.from_logits)
+    return kept_scorer(model, key, lambda: _Scorer(model, counts))
 
 
 def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
@@ -241,6 +225,19 @@ def _check_outputs(states: NDArray[np.int64], refs: Refs, thresholds: tuple[floa
         )
 
 
+def _image_and_mask(batch: Batch) -> tuple[NDArray[Any], NDArray[Any]]:
+    """Return the two arrays that Dice is counted from."""
+    if len(batch) < 2 or any(not isinstance(part, np.ndarray) for part in batch[:2]):
+        raise ValueError(
+            explain(
+                f"samples of {len(keras.tree.flatten(batch))} arrays in {len(batch)} parts",
+                "one image and one mask for each sample",
+                'score them by another score than "dice": "loss", "disagreement" or a function',
+            )
+        )
+    return batch[0], batch[1]
+
+
 def _masks(y: NDArray[Any]) -> NDArray[Any]:
     """Return masks `(batch, height, width)`, or with channels, as uint8, int32 or float32."""
     masks = y[..., 0] if y.ndim == 4 and y.shape[-1] == 1 else y
@@ -256,23 +253,6 @@ def _masks(y: NDArray[Any]) -> NDArray[Any]:
     if masks.dtype == np.uint8 or kind == "f":
         return masks.astype(np.float32) if kind == "f" else masks
     return masks.astype(np.uint8 if kind == "b" else np.int32)
-
-
-def _batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
-    """Yield refs and their batches, the next one being read in a thread meanwhile."""
-    parts = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
-    with ThreadPoolExecutor(1, thread_name_prefix="kerasbalance-score") as pool:
-        coming = [pool.submit(source.read, part, np.zeros(len(part), np.uint8)) for part in parts[:1]]
-        for number, part in enumerate(parts):
-            batch = coming.pop().result()
-            for following in parts[number + 1 : number + 2]:
-                coming.append(pool.submit(source.read, following, np.zeros(len(following), np.uint8)))
-            yield part, batch
-
-
-def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
-    missing = rows - len(array)
-    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
 
 
 def _organs(model: Any) -> int:

@@ -73,8 +73,8 @@ def _repeat(model: Any, dataset: IndexedDataset, begin: int, steps: int, random:
 
 def _error(what: str, dataset: IndexedDataset, iteration: int, saved_iteration: int) -> NonFiniteError:
     refs = dataset.refs(iteration)
-    x, y = dataset.batch(iteration)
-    bad = sorted({ref for ref, *arrays in zip(refs, x, y, strict=True) if not _finite(arrays)})
+    arrays = keras.tree.flatten(dataset.batch(iteration))
+    bad = sorted({ref for ref, *rows in zip(refs, *arrays, strict=True) if not _finite(rows)})
     cause = f"the data of refs {bad} hold NaN or infinity" if bad else "the data of that batch are finite"
     advice = "remove those slices" if bad else "lower the learning rate"
     kept = (

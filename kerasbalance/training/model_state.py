@@ -11,6 +11,7 @@ from kerasbalance.backend import random_state
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.torch_layout import lay_out_kernels
 from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.batches.source import Batch
 from kerasbalance.errors import CheckpointError, explain
 from kerasbalance.training.checkpoint import Arrays
 
@@ -19,7 +20,7 @@ def build(model: Any, dataset: IndexedDataset, iteration: int) -> None:
     """Create all variables of model and optimizer, without disturbing the random state."""
     if not all(layer.built for layer in model.layers) or not model.built:
         with random_state.preserved():
-            model(dataset.batch(iteration)[0][:1], training=False)
+            model(first_samples(dataset.batch(iteration))[0], training=False)
     if not model.optimizer.built:
         model.optimizer.build(model.trainable_variables)
     lay_out_kernels(model)
@@ -89,13 +90,18 @@ def restore_metrics(model: Any, sums: list[NDArray[Any]]) -> None:
 
 def build_metrics(model: Any, dataset: IndexedDataset, iteration: int) -> None:
     """Create the variables of loss and metrics, which Keras else does in the first step."""
-    x, y = dataset.batch(iteration)
+    x, y, sample_weight = keras.utils.unpack_x_y_sample_weight(first_samples(dataset.batch(iteration)))
     with random_state.preserved():
-        y_pred = model(x[:1], training=False)
-        y_true = ops.convert_to_tensor(y[:1])
-        model.compute_loss(x=x[:1], y=y_true, y_pred=y_pred, training=False)
-        model.compute_metrics(x[:1], y_true, y_pred)
+        y_pred = model(x, training=False)
+        model.compute_loss(x=x, y=y, y_pred=y_pred, sample_weight=sample_weight, training=False)
+        model.compute_metrics(x, y, y_pred, sample_weight)
     model.reset_metrics()
+
+
+def first_samples(batch: Batch, count: int = 1) -> Batch:
+    """Return the first samples of a batch as tensors."""
+    first: Batch = keras.tree.map_structure(lambda array: ops.convert_to_tensor(array[:count]), batch)
+    return first
 
 
 def _groups(model: Any) -> dict[str, list[Any]]:

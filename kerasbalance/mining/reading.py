@@ -1,0 +1,47 @@
+"""Reads samples in batches of one size for scoring, the next batch while one is scored."""
+
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import keras
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from kerasbalance.batches.index import Refs, as_refs
+from kerasbalance.batches.source import Batch, Source
+from kerasbalance.errors import explain
+
+
+def check_request(source: Source, refs: ArrayLike, batch_size: int) -> Refs:
+    """Return the refs to score as an int64 array; a ValueError says so if one is out of range."""
+    rows = as_refs(refs, "refs")
+    if batch_size < 1 or (len(rows) and int(rows.max()) >= len(source)):
+        raise ValueError(
+            explain(
+                f"batch_size={batch_size}, largest ref {rows.max(initial=-1)}",
+                f"a batch of at least 1 and refs below {len(source)}",
+                "check the refs against the source",
+            )
+        )
+    return rows
+
+
+def read_batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
+    """Yield refs and their batches, the next one being read in a thread meanwhile.
+
+    The last batch is padded with copies of its last sample, so that one shape is compiled.
+    """
+    parts = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
+    with ThreadPoolExecutor(1, thread_name_prefix="kerasbalance-score") as pool:
+        coming = [pool.submit(source.read, part, np.zeros(len(part), np.uint8)) for part in parts[:1]]
+        for number, part in enumerate(parts):
+            batch = coming.pop().result()
+            for following in parts[number + 1 : number + 2]:
+                coming.append(pool.submit(source.read, following, np.zeros(len(following), np.uint8)))
+            yield part, keras.tree.map_structure(lambda array: _padded(array, batch_size), batch)
+
+
+def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:
+    missing = rows - len(array)
+    return np.concatenate([array, np.repeat(array[-1:], missing, axis=0)]) if missing else array
