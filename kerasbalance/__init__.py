@@ -62,6 +62,9 @@ if TYPE_CHECKING:
     from kerasbalance.mining.sampler import HardSliceSampler as HardSliceSampler
     from kerasbalance.mining.sampler import Sampler as Sampler
     from kerasbalance.mining.sampler import mine_on_top as mine_on_top
+    from kerasbalance.mining.scores.disagreement import score_by_disagreement as score_by_disagreement
+    from kerasbalance.mining.scores.loss import score_by_loss as score_by_loss
+    from kerasbalance.mining.scores.outside import scores_from_csv as scores_from_csv
     from kerasbalance.mining.scoring import score_at_thresholds as score_at_thresholds
     from kerasbalance.mining.scoring import score_slices as score_slices
     from kerasbalance.training.loop import fit as fit
@@ -107,6 +110,9 @@ _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance.mining.result": ("MiningResult",),
     "kerasbalance.mining.rules": ("Rule", "at_random", "below", "below_worst_case", "everything", "lowest"),
     "kerasbalance.mining.sampler": ("HardSliceSampler", "Sampler", "mine_on_top"),
+    "kerasbalance.mining.scores.disagreement": ("score_by_disagreement",),
+    "kerasbalance.mining.scores.loss": ("score_by_loss",),
+    "kerasbalance.mining.scores.outside": ("scores_from_csv",),
     "kerasbalance.mining.scoring": ("score_at_thresholds", "score_slices"),
     "kerasbalance.training.loop": ("fit",),
     "kerasbalance.training.validation": ("Validation",),

@@ -10,11 +10,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.batches.dataset import IndexedDataset
+from kerasbalance.batches.source import check_flips
 from kerasbalance.errors import explain
-from kerasbalance.mining.counts import SliceScores
 from kerasbalance.mining.result import MiningResult
-from kerasbalance.mining.sampler import Sampler
-from kerasbalance.mining.scoring import Progress, score_slices
+from kerasbalance.mining.sampler import Sampler, slice_scores
+from kerasbalance.mining.scores.table import Score, Scoring
+from kerasbalance.mining.scoring import Progress
 from kerasbalance.training.checkpoint import prefixed, under
 
 
@@ -32,27 +33,34 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
 
     Args:
         dataset: The dataset that is trained on; its source is scored.
-        sampler: A `HardSliceSampler`, or another strategy with the same methods.
+        sampler: A `HardSliceSampler`, or another strategy with the same methods. It may be left out if the dataset was
+            made with it: `IndexedDataset(source, sampler, ...)`.
         at: One iteration or several, >= 0: so many steps are done before mining.
         every: Mine after each so many steps, in place of `at`.
-        batch_size: Slices a step of scoring; the dataset's own by default.
-        threshold: See `score_slices`.
-        ignore_label: See `score_slices`.
+        score: What says how hard a sample is. `"dice"` compares masks (`score_slices`); `"loss"` takes the compiled
+            loss, for any model and data (`score_by_loss`); `"disagreement"` compares the predictions for an image and
+            its mirror image, without labels (`score_by_disagreement`). Or a function of `(model, source, refs)` that
+            returns one number for each ref, from 0 (hard) to 1 (easy). Or such numbers, one for each row of the source,
+            that were computed elsewhere (`scores_from_csv`, or the label quality of cleanlab).
+        batch_size: Samples a step of scoring; the dataset's own by default.
+        threshold: See `score_slices`; used by `"dice"` and `"disagreement"`.
+        ignore_label: See `score_slices`; used by `"dice"`.
 
     Raises:
         TypeError: If `dataset` is no `IndexedDataset`.
-        ValueError: If not exactly one of `at` and `every` is given or a number is out of range; when a training
-            begins, if Keras' own workers are switched on, if the epochs or the data are not the dataset's, or
+        ValueError: If not exactly one of `at` and `every` is given, a number is out of range, there is no sampler or
+            no such score, the source cannot make the sampler's flips, or the rule needs another score; when a
+            training begins, if Keras' own workers are switched on, if the epochs or the data are not the dataset's, or
             if the candidates cannot be scored, of which one batch is tried.
 
     Example:
         >>> import numpy as np, kerasbalance as kb
         >>> source = kb.ArraySource(np.zeros((8, 16, 16, 1), np.int16), np.ones((8, 16, 16), np.uint8))
         >>> sampler = kb.HardSliceSampler(range(4), range(4, 8), kb.below(0.9))
-        >>> dataset = kb.IndexedDataset(source, sampler.index, batch_size=2, steps_per_epoch=2)
+        >>> dataset = kb.IndexedDataset(source, sampler, batch_size=2, steps_per_epoch=2)
         >>> model = kb.models.unet((16, 16, 1), base_filters=1)
         >>> model.compile("sgd", kb.DiceLoss())
-        >>> mining = kb.ScheduledMining(dataset, sampler, at=2)
+        >>> mining = kb.ScheduledMining(dataset, at=2)
         >>> _ = model.fit(dataset, epochs=2, callbacks=[mining], shuffle=False, verbose=0)
         >>> [result.iteration for result in mining.results]
         [2]
@@ -61,10 +69,11 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
     def __init__(
         self,
         dataset: IndexedDataset,
-        sampler: Sampler,
+        sampler: Sampler | None = None,
         at: int | Iterable[int] | None = None,
         *,
         every: int | None = None,
+        score: Score = "dice",
         batch_size: int | None = None,
         threshold: float | None = None,
         ignore_label: int | None = None,
@@ -79,10 +88,11 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                 )
             )
         self.dataset = dataset
-        self.sampler = sampler
+        self.sampler = _sampler_of(dataset, sampler)
         self.at, self.every = _schedule(at, every)
         self.batch_size = dataset.batch_size if batch_size is None else batch_size
-        self.threshold, self.ignore_label = threshold, ignore_label
+        self.scoring = Scoring(score, self.batch_size, threshold, ignore_label)
+        self._check_sampler()
         self.results: list[MiningResult] = []
         self._reached = -1
         self._iteration: int | None = None
@@ -110,9 +120,9 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
             iteration: Steps it has been trained for; the new index holds from there on.
             progress: See `score_slices`.
         """
-        reference = self.sampler.reference
-        others = self._score(model, reference, progress) if len(reference) else None
-        scores = self._score(model, self.sampler.candidates, progress)
+        source, reference = self.dataset.source, self.sampler.reference
+        others: Any = self.scoring(model, source, reference, progress) if len(reference) else None
+        scores = self.scoring(model, source, self.sampler.candidates, progress)
         result = self.sampler.update(scores, reference=others, iteration=iteration)
         self.dataset.swap(self.sampler.index, iteration)
         self.results.append(result)
@@ -128,12 +138,13 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
             model: The model that will be trained.
 
         Raises:
-            ValueError, NonFiniteError: As `score_slices`.
+            ValueError, NonFiniteError: As the score; see `score_slices`, `score_by_loss`, `score_by_disagreement`.
         """
         candidates = self.sampler.candidates
         if self.next_iteration() is not None:
             spread = np.linspace(0, len(candidates) - 1, min(self.batch_size, len(candidates)))
-            self._score(model, candidates[spread.astype(np.int64)])
+            few = candidates[spread.astype(np.int64)]
+            slice_scores(self.scoring(model, self.dataset.source, few), few)
 
     def on_train_begin(self, logs: Any = None) -> None:
         """Refuse what cannot be mined in without stale batches, and what cannot be scored."""
@@ -194,16 +205,16 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
         self.results[:] = [MiningResult.from_state(under(f"results/{number}", state)) for number in numbers]
         self._reached = int(state["reached"])
 
-    def _score(self, model: Any, refs: NDArray[np.int64], progress: Progress | None = None) -> SliceScores:
-        return score_slices(
-            model,
-            self.dataset.source,
-            refs,
-            self.batch_size,
-            threshold=self.threshold,
-            ignore_label=self.ignore_label,
-            progress=progress,
-        )
+    def _check_sampler(self) -> None:
+        check_flips(self.dataset.source, np.asarray(getattr(self.sampler, "flips", ())))
+        if len(self.sampler.reference) and not self.scoring.counts_pixels:
+            raise ValueError(
+                explain(
+                    f"score={self.scoring.score!r} with a rule that compares with whole cases",
+                    'score="dice", which counts the pixels of cases',
+                    "use another rule, such as lowest(share)",
+                )
+            )
 
     def _check_schedule(self, begin: int, last: int) -> None:
         """Warn if nothing will be mined in a fit; a later one may still come to the iteration."""
@@ -225,6 +236,20 @@ class ScheduledMining(keras.callbacks.Callback):  # type: ignore[misc]  # untype
                     "a fit on other data", "a fit on this callback's dataset", "pass the same dataset to both"
                 )
             )
+
+
+def _sampler_of(dataset: IndexedDataset, sampler: Sampler | None) -> Sampler:
+    found: Any = dataset.sampler if sampler is None else sampler
+    if not hasattr(found, "update"):
+        raise ValueError(
+            explain(
+                f"sampler={sampler!r} and a dataset that was made with an index",
+                "a sampler, which chooses what joins the index",
+                "make the dataset with the sampler in place of its index: IndexedDataset(source, sampler, ...)",
+            )
+        )
+    chosen: Sampler = found
+    return chosen
 
 
 def _schedule(at: int | Iterable[int] | None, every: int | None) -> tuple[tuple[int, ...], int | None]:

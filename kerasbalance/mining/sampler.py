@@ -272,8 +272,8 @@ def slice_scores(scores: SliceScores | ArrayLike, candidates: Refs) -> Scores:
         raise ValueError(
             explain(
                 f"scores of shape {np.shape(scores)}, of which {np.isnan(array).sum()} are NaN",
-                f"{len(candidates)} numbers from 0 to 1",
-                "score sampler.candidates with score_slices",
+                f"{len(candidates)} numbers from 0 (hard) to 1 (easy)",
+                "return one number for each candidate, scaled for instance by 1 / (1 + loss)",
             )
         )
     return array.copy()
