@@ -2,6 +2,7 @@
 
 import importlib.util
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
@@ -26,7 +27,7 @@ if TYPE_CHECKING:
     from kerasbalance.mining.result import MiningResult
 
 
-_WITH_RESUME = {"out", "resume", "model", "backend", "show_paths", "debug", "tensorboard"}
+_WITH_RESUME = {"out", "resume", "model", "callbacks", "backend", "show_paths", "debug", "tensorboard"}
 """Options by parameter that --resume takes."""
 _OF_MINING = ("strategy", "mine_at", "mine_every", "rule", "repeat", "skip_worst")
 """Options by parameter that mean nothing without mining."""
@@ -78,7 +79,7 @@ def train(
     if resume:
         _refuse_new_options()
         backend = choose_backend(backend or _backend_of(out))
-        run = _open(out, store, given["model"])
+        run = _open(out, store, given["model"], given["callbacks"])
     else:
         options = _new_options(store, given)
         backend = choose_backend(backend)
@@ -112,10 +113,12 @@ def _refuse_new_options() -> None:
         )
 
 
-def _open(out: Path, store: Path | None, model: str | None) -> "Run":
+def _open(out: Path, store: Path | None, model: str | None, callbacks: Sequence[str]) -> "Run":
     from kerasbalance.experiments.runs.train import Run
 
-    return Run.open(out, store, model=model)
+    run = Run.open(out, store, model=model)
+    run.record.check_callbacks(callbacks)
+    return run
 
 
 def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
@@ -131,7 +134,6 @@ def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
         given["strategy"] = NO_STRATEGY
     elif given["strategy"] and not STRATEGIES[given["strategy"]].needs_part_a and given["ratio"] is None:
         given["ratio"] = 1.0
-    given["organs"] = given["organs"] or None
     stated = chosen_options(given)
     if "organs" not in stated:
         raise click.UsageError("a new run needs --organ")
@@ -139,8 +141,10 @@ def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
 
 
 def _create(store: Path | None, out: Path, options: "TrainOptions", exclude: Path | None) -> "Run":
+    from kerasbalance.experiments.runs.own_code import find_callbacks
     from kerasbalance.experiments.runs.train import Run
 
+    find_callbacks(options.callbacks)  # what cannot be imported is refused before anything is written
     return Run.create(cast(Path, store), out, options, exclude)
 
 
@@ -156,8 +160,9 @@ def _train(run: "Run", tensorboard: bool) -> "TrainResult":
     import keras
 
     from kerasbalance import Interrupted, NonFiniteError
+    from kerasbalance.experiments.runs.own_code import make_callbacks
 
-    callbacks: list[Any] = []
+    callbacks = make_callbacks(run.options.callbacks, run)
     if tensorboard:
         callbacks.append(keras.callbacks.TensorBoard(run.folder.path / "tensorboard", write_graph=False))
     with progress(run.options.iterations, "Training") as bar:

@@ -112,6 +112,9 @@ TABLE = (
            "adamw; 0.9 by default."),
     _entry("--loss", group=STEPS, type=click.Choice(list(LOSSES)), help="What the training minimises. "
            f"{_meanings(LOSSES)} The default is dice."),
+    _entry("--callback", "callbacks", group=STEPS, multiple=True, metavar="PACKAGE.MODULE:FUNCTION", help="A function "
+           "that takes the run and returns a Keras callback, for instance one of a tracker (docs/tracking.md). It may "
+           "be repeated. A run with callbacks needs the same ones again with --resume."),
 
     _entry("--no-mining", group=MINING, is_flag=True, help="Train on part B alone; with --ratio 1, on all the data."),
     _entry("--strategy", group=MINING, type=click.Choice([name for name in STRATEGIES if name != NO_STRATEGY]),
@@ -152,7 +155,7 @@ def chosen_options(given: Mapping[str, Any]) -> dict[str, Any]:
     Raises:
         click.UsageError: If two of them contradict each other.
     """
-    stated = {name: value for name, value in given.items() if value is not None}
+    stated = {name: value for name, value in given.items() if value not in (None, ())}
     if {"mine_at", "mine_every"} <= stated.keys():
         raise click.UsageError("--mine-at and --mine-every contradict each other: leave one out")
     return stated

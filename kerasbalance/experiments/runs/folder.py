@@ -2,6 +2,7 @@
 
 import json
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -160,6 +161,25 @@ class RunRecord:
                 named (code `OWN_MODEL`).
         """
         check_model_named(self.options.model, named)
+
+    def check_callbacks(self, named: Sequence[str]) -> None:
+        """Refuse to go on with other callbacks than those that the run began with; they are code, as a model is.
+
+        Args:
+            named: The callbacks as the user names them.
+
+        Raises:
+            DataError: If they are not those of the run (code `OWN_CALLBACK`).
+        """
+        own = self.options.callbacks
+        if set(named) == set(own) and len(named) == len(own):
+            return
+        missing = [name for name in own if name not in named]
+        advice = " ".join(f"--callback {name}" for name in own)
+        raise DataError("OWN_CALLBACK", f"{len(named)} callbacks for a run with {len(own)}"
+                        + (f", of which {', '.join(missing)} is not named" if missing else ""),
+                        "the run's own callbacks, each named again since its code is executed",
+                        f"if you trust that code, pass {advice}" if own else "leave out --callback")  # fmt: skip
 
 
 def check_model_named(own: str, named: str | None) -> None:

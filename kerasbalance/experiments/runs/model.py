@@ -1,6 +1,5 @@
 """The network of a run: built from its options, compiled, or brought back from its checkpoint."""
 
-import importlib
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +16,7 @@ from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.optimizers import make_optimizer
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.own_code import import_function
 from kerasbalance.mining.decision import organ_mask
 from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.training.checkpoint_reading import read_newest
@@ -44,9 +44,8 @@ def build_model(options: TrainOptions, plane: tuple[int, int]) -> Any:
 
 
 def _own_model(options: TrainOptions, shape: tuple[int, int, int]) -> Any:
-    module, _, name = options.model.partition(":")
     try:
-        model = getattr(importlib.import_module(module), name)(shape, options.num_classes)
+        model = import_function(options.model)(shape, options.num_classes)
         output = tuple(model.output_shape)
     except Exception as error:
         raise DataError("MODEL", f"the model {options.model}, which fails with {type(error).__name__}",

@@ -15,7 +15,7 @@ from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 MODELS = ("unet", "fcn")
 FLIPS = ("none", "horizontal", "vertical", "both")
-_OPTION_OF = {"organs": "organ"}
+_OPTION_OF = {"organs": "organ", "callbacks": "callback"}
 """Options of `train` that bear another name than what they set."""
 EPOCHS = 100
 """A run is divided into about so many epochs: points of the curve, chances for a checkpoint."""
@@ -70,6 +70,7 @@ class TrainOptions:
             training stops; None for never.
         seed: of the split, the weights and the order.
         precision: Keras' dtype policy.
+        callbacks: "package.module:function" of each callback of the user's own; never imported by this name alone.
 
     Raises:
         DataError: a value is out of range or contradicts another (code `USAGE`).
@@ -103,6 +104,8 @@ class TrainOptions:
     patience: int | None = _checked(None, lambda v: v is None or v >= 1, "1 or more epochs")
     seed: int = _checked(0, lambda v: v >= 0, "0 or more")
     precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
+    callbacks: tuple[str, ...] = _checked((), lambda v: len(set(v)) == len(v) and all(":" in name for name in v),
+                                          "package.module:function, each once")
     # fmt: on
 
     def __post_init__(self) -> None:
