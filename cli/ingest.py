@@ -21,6 +21,7 @@ from kerasbalance.cli.common import (
 )
 from kerasbalance.cli.sources import (
     case_options,
+    layout_line,
     outcome_json,
     outcome_messages,
     outcome_table,
@@ -70,7 +71,7 @@ def ingest(
     pseudonyms = Pseudonyms.load(key_file)
     store = Store.create(out, pseudonyms)
     if not as_json:
-        click.echo(f"{layout.name}: {len(layout.requests)} cases")
+        click.echo(layout_line(layout))
         show_notes(layout.notes)
     outcomes: list[Outcome] = []
     running = engine.ingest(

@@ -20,6 +20,7 @@ from kerasbalance.cli.common import (
 )
 from kerasbalance.cli.sources import (
     case_options,
+    layout_line,
     outcome_json,
     outcome_messages,
     outcome_table,
@@ -121,7 +122,7 @@ def _show(
     if layout is None:
         click.echo(_missing(survey))
         return
-    click.echo(f"\n{layout.name}: {len(layout.requests)} cases")
+    click.echo(f"\n{layout_line(layout)}")
     show_notes(layout.notes)
     click.echo(outcome_table(outcomes, show_paths=show_paths))
     for line in outcome_messages(outcomes, layout.problems, show_paths=show_paths):

@@ -4,7 +4,7 @@ import contextlib
 import functools
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -61,9 +61,10 @@ def case_options(command: Command) -> Command:
         jobs = given.pop("jobs") or usable_cores()
         options = _case_options(given)
         with contextlib.ExitStack() as folders:  # removed when the command ends
+            archive = source
             source = folders.enter_context(unpacked(source)) if source else None
             given["masks"] = tuple(folders.enter_context(unpacked(mask)) for mask in given["masks"])
-            find_layout = _layout_finder(source, given)
+            find_layout = _named_after(_layout_finder(source, given), source, archive)
             return command(source, find_layout=find_layout, options=options, jobs=jobs, **given)
 
     for option in reversed(_OPTIONS):
@@ -112,13 +113,38 @@ def _layout_finder(source: Path | None, given: dict[str, Any]) -> "Callable[[], 
     return lambda: find_cases(source, rules)
 
 
+def _named_after(
+    find_layout: "Callable[[], Layout]", source: Path | None, archive: Path | None
+) -> "Callable[[], Layout]":
+    """Return a finder whose cases name the archive that they were unpacked from."""
+    from kerasbalance.data.ingest.archive import named_after
+
+    if source is None or archive is None or source == archive:
+        return find_layout
+
+    def find() -> "Layout":
+        layout = find_layout()
+        return replace(layout, requests=named_after(layout.requests, source, archive))
+
+    return find
+
+
+def layout_line(layout: "Layout") -> str:
+    """Return the name of a layout with the number of its cases."""
+    count = len(layout.requests)
+    one = "one case"
+    return one if layout.name == one else f"{layout.name}: {count} {'case' if count == 1 else 'cases'}"
+
+
 def outcome_table(outcomes: Sequence["Outcome"], *, show_paths: bool) -> str:
     """Lay out what became of each case."""
     headers = ["case", "status", "slices", "size", "positive slices", "remarks"]
     rows: list[list[object]] = []
     for outcome in outcomes:
         facts, request = outcome.facts, outcome.request
-        name = readable(str(request.ct)) if show_paths else request.where.removeprefix("case ")
+        name = (
+            readable(request.origin or str(request.ct)) if show_paths else request.where.removeprefix("case ")
+        )
         if facts is None:
             rows.append([name, outcome.status, "", "", "", outcome.error.code if outcome.error else ""])
             continue
@@ -168,7 +194,7 @@ def outcome_json(outcome: "Outcome", *, show_paths: bool) -> dict[str, Any]:
     plain: dict[str, Any] = {"case": outcome.request.where, "status": outcome.status}
     if show_paths:
         masks = [readable(str(mask.path)) for mask in outcome.request.masks]
-        plain |= {"ct": readable(str(outcome.request.ct)), "masks": masks}
+        plain |= {"ct": readable(outcome.request.origin or str(outcome.request.ct)), "masks": masks}
     if outcome.error is not None:
         plain |= problem_json(outcome.error, show_paths=show_paths)
     if outcome.facts is not None:

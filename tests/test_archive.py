@@ -1,5 +1,6 @@
 """ZIP archives are unpacked whole into a folder that does not stay, or refused whole."""
 
+import json
 import stat
 import zipfile
 
@@ -24,6 +25,18 @@ def test_the_files_are_there_in_the_block_and_gone_after_it(tmp_path):
         files = {str(p.relative_to(folder)): p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     assert files == {"ct/1.dcm": b"one", "deep/er/m.nii": b"two"}
     assert not folder.exists()
+
+
+def test_a_case_of_an_archive_is_known_by_its_place_in_the_archive(tmp_path):
+    make_cohort(tmp_path / "data", 2)
+    files = [(f"data/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "data").iterdir())]
+    write_zip(tmp_path / "a.zip", files)
+    for expected in ("taken", "unchanged"):
+        result = invoke(tmp_path, "ingest", "a.zip", "--out", "store")
+        assert result.stdout.count(expected) == 3  # two rows and the sum
+    (links,) = (tmp_path / "config").rglob("links.jsonl")
+    sources = [json.loads(line)["source"] for line in links.read_text().splitlines()]
+    assert sorted(sources) == [f"{tmp_path}/a.zip!/data/ct00{n}.nii" for n in (0, 1)]
 
 
 def test_what_is_no_archive_passes_as_it_is(tmp_path):

@@ -361,7 +361,7 @@ def test_long_lists_are_capped_and_say_what_differs(tmp_path):
         dataset.FrameOfReferenceUID = f"1.2.9.{number // 2}"
 
     make_series(tmp_path / "data", slices=60, size=16, edit=framed)
-    result = run(tmp_path, "inspect", "data", exit_code=1)
+    result = run(tmp_path, "inspect", "data", exit_code=0)
     assert "and 10 more series" in result.stdout
     assert len(result.stdout.splitlines()) < 60
     result = run(tmp_path, "inspect", "data", "--mask", "data", exit_code=1)

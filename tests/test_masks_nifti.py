@@ -149,6 +149,17 @@ def test_resampling_never_takes_a_mask_that_lies_elsewhere(tmp_path, offset):
     assert "it cannot be mapped by position" in str(error)
 
 
+@pytest.mark.parametrize("offset", [(4, 0, 0), (0, 3, 0), (0, 0, -6)])
+def test_resampling_never_takes_the_grid_of_the_ct_moved_by_more_than_a_voxel(tmp_path, offset):
+    volume = made_volume(np.zeros((60, 60, 60), np.uint8))
+    labels = np.zeros((60, 60, 60), np.uint8)
+    labels[20:40, 20:40, 20:40] = 1
+    path = save_nifti(tmp_path / "m.nii.gz", labels, moved(volume.grid, offset))
+    assert "voxels beside it; expected the CT's place" in str(refusal(path, volume, LIVER, resample=True))
+    near = save_nifti(tmp_path / "n.nii.gz", labels, moved(volume.grid, (0.5, 0, 0)))
+    assert codes(read_mask(near, volume, LIVER, resample=True))[0] == "RESAMPLED"
+
+
 def test_a_mask_of_more_slices_is_cut_and_what_is_lost_is_counted(tmp_path):
     volume = made_volume()
     larger = np.ones((8, *volume.grid.shape[1:]), np.uint8)

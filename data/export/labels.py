@@ -5,7 +5,8 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.labels import OrganRule
-from kerasbalance.data.volume.geometry import MATCH_TOLERANCE_MM, Grid, to_canonical
+from kerasbalance.data.volume.geometry import Grid, to_canonical
+from kerasbalance.data.volume.matching import is_same_place
 
 Labels = NDArray[np.uint8]
 
@@ -60,15 +61,6 @@ def in_source_order(labels: Labels, grid: Grid, source: Grid) -> Labels:
 
 
 def _check_same(grid: Grid, canonical: Grid) -> None:
-    same = grid.shape == canonical.shape
-    if same:
-        rows, columns = grid.shape[1] - 1, grid.shape[2] - 1
-        off = [
-            np.abs(grid.positions_mm - canonical.positions_mm).max(),
-            rows * np.abs(grid.row_step_mm - canonical.row_step_mm).max(),
-            columns * np.abs(grid.column_step_mm - canonical.column_step_mm).max(),
-        ]
-        same = max(off) <= MATCH_TOLERANCE_MM
-    if not same:
+    if not is_same_place(grid, canonical):
         raise DataError("GEOMETRY", "labels that do not lie on the source's voxels", "the grid of that source",
                         "export to the series that was predicted, without crop or resize")  # fmt: skip

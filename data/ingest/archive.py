@@ -5,12 +5,14 @@ import stat
 import tempfile
 import zipfile
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import open_regular, too_large
+from kerasbalance.data.ingest.case import CaseRequest
 
 MAX_ENTRIES = 200_000
 MAX_TOTAL_BYTES = 2**36
@@ -36,6 +38,18 @@ def is_zip(path: Path) -> bool:
         return False
     with open_regular(path, max_bytes=MAX_TOTAL_BYTES) as file:
         return file.read(4) in _MAGIC
+
+
+def named_after(requests: Sequence[CaseRequest], folder: Path, archive: Path) -> tuple[CaseRequest, ...]:
+    """Return cases that name the archive as their origin where their CT was unpacked from it into a folder."""
+    home, name = os.path.realpath(folder), os.path.realpath(archive)
+    places = [Path(os.path.realpath(request.ct)) for request in requests]
+    return tuple(
+        replace(request, origin=f"{name}!/{place.relative_to(home)}")
+        if place.is_relative_to(home)
+        else request
+        for request, place in zip(requests, places, strict=True)
+    )
 
 
 @contextmanager

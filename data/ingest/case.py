@@ -49,6 +49,7 @@ class CaseRequest:
         where: How messages name the case, e.g. "case 3 of 12".
         more: Further masks of the same CT, each with rules of its own.
         grid: Where the voxels of CT and masks lie, for image files whose headers do not state it.
+        origin: Where a CT comes from that was unpacked into a temporary folder, "" for others.
     """
 
     ct: Path
@@ -61,6 +62,12 @@ class CaseRequest:
     where: str = "case 1 of 1"
     more: tuple[MaskSource, ...] = ()
     grid: StatedGrid | None = None
+    origin: str = ""
+
+    @property
+    def source(self) -> str:
+        """The place of the CT that stays the same from one ingest to the next."""
+        return self.origin or os.path.realpath(self.ct)
 
     @property
     def masks(self) -> tuple[MaskSource, ...]:

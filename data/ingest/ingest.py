@@ -4,7 +4,6 @@ Processes read and check cases and write them aside; the one that holds the stor
 Running the same ingest again changes nothing, completes what was interrupted and mends what was damaged.
 """
 
-import os
 from collections.abc import Generator, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field
@@ -119,7 +118,7 @@ class _Log:
 
     def note(self, outcome: Outcome) -> None:
         request = outcome.request
-        place = os.path.realpath(request.ct)
+        place = request.source
         source = self.pseudonyms.of("source", f"{place}\0{request.series or request.series_uid}")
         if outcome.error is not None:
             self.refused[source] = Rejection(source, outcome.error.code, outcome.error.message())

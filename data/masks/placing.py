@@ -9,10 +9,13 @@ from numpy.typing import NDArray
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.masks.mask import Request
 from kerasbalance.data.volume.geometry import Array, Grid, resample_nearest, to_canonical
-from kerasbalance.data.volume.matching import EXACT, Match, match, mismatch
+from kerasbalance.data.volume.matching import EXACT, Match, match, mismatch, moved_by
 
 LEAST_SHARED = 0.9
 """A mask is mapped by position only if so much of the smaller volume lies in the other one."""
+
+MOST_MOVED = 1.0
+"""A grid of the CT's size and spacing that lies so many voxels beside it has a wrong origin, or is of another CT."""
 
 Labels = NDArray[np.uint8]
 
@@ -105,6 +108,11 @@ def _coverage(missing: int, slices: int) -> Note:
 
 
 def _resample(labels: Labels, source: Grid, target: Grid) -> tuple[Labels, tuple[Note, ...]]:
+    moved = moved_by(source, target)
+    if moved > MOST_MOVED:
+        raise _elsewhere(
+            f"the size and spacing of the CT that lies {moved:.3g} voxels beside it", "the CT's place"
+        )
     shared = _shared_share(source, target)
     if shared < LEAST_SHARED:
         raise _elsewhere(f"{shared:.0%} of its volume, or of the CT's, in the other one", "most of it")

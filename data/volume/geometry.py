@@ -19,7 +19,6 @@ from kerasbalance.data.errors import DataError
 Array = NDArray[np.float64]
 
 SAME_POSITION_MM = 1e-2
-MATCH_TOLERANCE_MM = 1e-2
 REGULAR_TOLERANCE = 0.01
 """A step may differ from the median step by this share of it (or 0.05 mm) and still count as regular."""
 LINE_TOLERANCE = 0.1

@@ -44,8 +44,7 @@ def match(source: Grid, target: Grid) -> Match:
     Raises:
         DataError: If the voxels are not the same ones (code `GEOMETRY`).
     """
-    between = next((g.spacing_mm[0] for g in (target, source) if g.shape[0] > 1), target.spacing_mm[1])
-    steps = np.stack([target.normal * between, target.row_step_mm, target.column_step_mm])
+    steps = np.stack([_slice_step(target, source), target.row_step_mm, target.column_step_mm])
     to_voxels = np.linalg.inv(steps)
     depth = (target.positions_mm - source.positions_mm[0]) @ source.normal
     nearest = np.abs(depth[:, None] - source.depth_mm[None]).argmin(axis=1)
@@ -64,6 +63,34 @@ def match(source: Grid, target: Grid) -> Match:
             f"slices up to {off[shifted].max():.2g} voxels off the CT's", "the CT's slice positions"
         )
     return Match(np.where(is_same, nearest, -1), corner, float(off[is_same].max()))
+
+
+def is_same_place(source: Grid, target: Grid) -> bool:
+    """Return whether two canonical grids have the same voxels at the same places, as `match` understands it."""
+    if source.shape != target.shape:
+        return False
+    try:
+        found = match(source, target)
+    except DataError:
+        return False
+    return found.corner == (0, 0) and bool(np.array_equal(found.slices, np.arange(target.shape[0])))
+
+
+def moved_by(source: Grid, target: Grid) -> float:
+    """Return by how many voxels a grid is moved that equals another in all but its place; 0 for other grids."""
+    if source.shape != target.shape:
+        return 0.0
+    to_voxels = np.linalg.inv(
+        np.stack([_slice_step(target, source), target.row_step_mm, target.column_step_mm])
+    )
+    ends = (source.positions_mm[[0, -1]] - target.positions_mm[[0, -1]]) @ to_voxels
+    is_same = np.abs(_drift(source, target, to_voxels)).max() <= 2 * SAME_PLACE
+    return float(np.abs(ends).max()) if is_same and np.ptp(ends, axis=0).max() <= 2 * SAME_PLACE else 0.0
+
+
+def _slice_step(target: Grid, source: Grid) -> Array:
+    between = next((g.spacing_mm[0] for g in (target, source) if g.shape[0] > 1), target.spacing_mm[1])
+    return target.normal * between
 
 
 def _drift(source: Grid, target: Grid, to_voxels: Array) -> Array:
