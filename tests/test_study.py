@@ -24,7 +24,7 @@ from kerasbalance.experiments.studies.differences import Difference, compare
 from kerasbalance.experiments.studies.measures import DEFAULT as MEASURES_DEFAULT
 from kerasbalance.experiments.studies.options import StudyRecord, unit_folder
 from kerasbalance.experiments.studies.scores import ArmScores, GroupResults, RunScores
-from kerasbalance.experiments.studies.verdict import describe, headline, sentences
+from kerasbalance.experiments.studies.verdict import describe, growth, headline, sentences
 
 ARMS = ("0.5", "mined", "random")
 WORDS = ["--organs", "liver", "--models", "made.runs:tiny_model", "--seeds", "2", "--iterations", "20",
@@ -247,6 +247,16 @@ def test_the_headline_answers_for_every_control_from_the_measures_that_decide():
         "more, cannot tell for the worst tenth of the cases; against training on half of the cases: mean case Dice "
         "better by 2 points, cannot tell for the worst tenth of the cases."
     )
+
+
+def test_shares_of_the_cases_tell_what_more_cases_would_bring():
+    dice = {"all": 0.96, "0.5": 0.92, "0.25": 0.84}  # half of the cases, twice the error
+    arms = tuple(ArmScores(parse_arm(name), (run_scores(0, [mean, mean]),)) for name, mean in dice.items())
+    told = growth(GroupResults("liver", "unet", arms, (), np.ones(3, bool), (), ()))
+    assert told.startswith(
+        "Twice the cases would bring about +2.00 points of mean case Dice, if the error goes on"
+    )
+    assert growth(GroupResults("liver", "unet", arms[:2], (), np.ones(3, bool), (), ())) == ""
 
 
 def made_group(all_dice, mined_dice):

@@ -20,6 +20,8 @@ Curve = NDArray[np.float64]
 
 INK, MUTED, GRID = "#1f2937", "#6b7280", "#e5e7eb"
 HARD, BASE, LINE, SECOND = "#c2570c", "#a8b1bd", "#334155", "#0f766e"
+SERIES = (LINE, HARD, SECOND, "#7c3aed", "#0284c7", "#be185d", "#65a30d")
+"""Colours of several lines in one chart."""
 DOTS_PER_INCH = 200
 SIZE = (5.2, 2.9)
 TEXT, SMALL = 9.0, 8.5
@@ -173,6 +175,26 @@ def intervals(rows: Sequence[tuple[str, float, float, float]], label: str) -> by
     axes.set_yticks(place, [name for name, *_ in rows])
     axes.set_ylim(-0.6, len(rows) - 0.4)
     axes.grid(visible=False, axis="y")
+    return to_png(figure)
+
+
+def trade_off(curves: Sequence[tuple[str, Curve, Curve]], chosen: int) -> bytes:
+    """Draw what each way of training misses against what it invents, over the threshold.
+
+    Args:
+        curves: name, share of false positives and share of missed slices `(thresholds,)` each.
+        chosen: which threshold is marked by a dot.
+    """
+    figure, axes = _chart(
+        "slices with something invented, %", "slices with the organ missed, %", size=(5.2, 3.6)
+    )
+    for number, (name, invented, missed) in enumerate(curves):
+        colour, dash = SERIES[number % len(SERIES)], ("-", "--", ":")[number // len(SERIES) % 3]
+        axes.plot(100 * invented, 100 * missed, dash, color=colour, linewidth=1.4, label=name)
+        axes.scatter(100 * invented[chosen], 100 * missed[chosen], s=26, color=colour, zorder=3)
+    axes.set_xlim(0, None)
+    axes.set_ylim(0, None)
+    _legend(axes, "upper right")
     return to_png(figure)
 
 

@@ -9,10 +9,11 @@ from kerasbalance.experiments.report import figures
 from kerasbalance.experiments.report.page import write_figure, write_page
 from kerasbalance.experiments.report.tables import table
 from kerasbalance.experiments.studies import tables
+from kerasbalance.experiments.studies.curve import THRESHOLDS
 from kerasbalance.experiments.studies.differences import Compared, Difference
 from kerasbalance.experiments.studies.measures import MEASURES
 from kerasbalance.experiments.studies.options import StudyRecord
-from kerasbalance.experiments.studies.scores import GroupResults
+from kerasbalance.experiments.studies.scores import GroupResults, mean_curve
 from kerasbalance.experiments.studies.verdict import CAUTION, headline, legend, sentences
 from kerasbalance.experiments.tabular import to_json
 
@@ -79,6 +80,15 @@ def _section(folder: Path, number: int, group: GroupResults, differences: Sequen
         "of each seed."
     )
     shown = [write_figure(place, f"{number}-cases", strips, caption)]
+    curves = [(arm.arm.name, *mean_curve(arm)) for arm in group.arms if all(run.curve for run in arm.runs)]
+    if curves:
+        caption = (
+            "What each way of training misses against what it invents, at thresholds from 0.02 to 0.98; the dot is "
+            "0.5. A curve that lies lower and further left is better at every threshold; dots at different places on "
+            "one curve differ by the threshold only."
+        )
+        picture = figures.trade_off(curves, THRESHOLDS.index(0.5))
+        shown.append(write_figure(place, f"{number}-missed-and-invented", picture, caption))
     for name in dict.fromkeys(d.measure for d in differences if d.registered):
         measure = MEASURES[name].words
         rows = [(f"{d.arm} – {d.baseline}", 100 * d.found.difference, 100 * d.low, 100 * d.high)

@@ -133,3 +133,12 @@ class GroupResults:
     hard: NDArray[np.bool_]
     diverged: tuple[str, ...]
     missing: tuple[str, ...]
+
+
+def mean_curve(arm: ArmScores) -> tuple[Scores, Scores]:
+    """Return an arm's shares of false positives and of missed slices `(thresholds,)`, each a mean over its seeds."""
+    curves = [run.curve for run in arm.runs if run.curve is not None]
+    return (
+        np.mean([curve.false_positives for curve in curves], axis=0),
+        np.mean([curve.missed for curve in curves], axis=0),
+    )
