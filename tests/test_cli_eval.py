@@ -155,7 +155,7 @@ def test_an_organ_in_one_mask_only_is_infinitely_far_and_in_none_has_no_metrics(
     liver, spleen = evaluated(*words)["cases"]
     assert (liver["dice"], spleen["dice"], spleen["hd95_mm"], spleen["ravd_percent"]) == (1, 0, None, 100)
     line = run(*words).output.splitlines()[2].split()
-    assert line[:6] == ["spleen", "0.0000", "inf", "0.0000", "inf", "100.00"]
+    assert line[:8] == ["spleen", "0.0000", "0.0000", "-", "inf", "0.0000", "inf", "100.00"]
     words = ("--prediction", masks / "none.nii", "--reference", masks / "none.nii", *BOTH)
     assert evaluated(*words)["cases"][1]["absent"] is True
     done = run(*words)

@@ -1,4 +1,4 @@
-"""What a DICOM SEG takes over from the headers of its CT: patient and study, each value checked."""
+"""What a DICOM export takes over from the headers of its CT: patient and study, each value checked."""
 
 from pathlib import Path
 
@@ -16,7 +16,7 @@ PATIENT_AND_STUDY = (
     "PatientName", "PatientID", "PatientBirthDate", "PatientSex", "AccessionNumber", "StudyID", "StudyDate",
     "StudyTime", "StudyDescription", "ReferringPhysicianName",
 )  # fmt: skip
-"""The SEG must bear the same values, so that an archive files it with its CT. Empty is allowed for all."""
+"""The export must bear the same values, so that an archive files it with its CT. Empty is allowed for all."""
 
 LOSSY = ("LossyImageCompression", "LossyImageCompressionRatio", "LossyImageCompressionMethod")
 _OTHERS = ("SpecificCharacterSet", "SliceThickness", *LOSSY)

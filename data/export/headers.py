@@ -1,10 +1,11 @@
-"""Whether the headers of a CT series can carry a DICOM SEG, and the headers that the SEG refers to.
+"""Whether a DICOM SEG or RTSTRUCT can refer to the headers of a CT series, and the headers that it refers to.
 
 What a series lacks is found before a model runs. Nothing is invented unless it was asked for: an archive
-links a SEG to its images by their UIDs, and minted ones link to nothing.
+links them to their images by their UIDs, and minted ones link to nothing.
 
 Reference:
-    DICOM PS3.3 sections A.51 (Segmentation IOD) and C.7.6.16 (Multi-frame Functional Groups).
+    DICOM PS3.3 sections A.51 (Segmentation IOD), A.19 (RT Structure Set IOD) and C.7.6.16
+    (Multi-frame Functional Groups).
 """
 
 import re
@@ -35,7 +36,7 @@ _CLASSES = (CT_IMAGE, *ENHANCED_CT)
 
 
 def check_exportable(series: Series, *, mend: bool = False) -> tuple[Note, ...]:
-    """Check that a DICOM SEG of a series can be written; reads one header, no pixels.
+    """Check that a DICOM SEG or RTSTRUCT of a series can be written; reads one header, no pixels.
 
     Args:
         series: The CT, as `scan_folder` found it.
@@ -48,7 +49,7 @@ def check_exportable(series: Series, *, mend: bool = False) -> tuple[Note, ...]:
     Raises:
         DataError: If the series has a problem of its own; or its headers lack UIDs or hold invalid values (code
             `NOT_EXPORTABLE`, lists all of them by keyword, never by value); or it is spread over several
-            studies or several multi-frame files, which one SEG cannot refer to.
+            studies or several multi-frame files, which one file cannot refer to.
     """
     return SourceHeaders(series, mend).notes
 
@@ -77,7 +78,7 @@ class SourceHeaders:
                 f"headers with {self._faults}",
                 "valid UIDs and values",
                 "export the series again, write NIfTI instead, or let the headers be mended (minted UIDs do not "
-                "link the SEG to these images in an archive)",
+                "link the file to these images in an archive)",
             )
 
     @property
@@ -85,7 +86,7 @@ class SourceHeaders:
         """A loud note on what was mended."""
         if not self._faults:
             return ()
-        text = f"the SEG has minted UIDs or blanks in place of {self._faults}; its geometry is unaffected"
+        text = f"the file has minted UIDs or blanks in place of {self._faults}; its geometry is unaffected"
         return (Note("MENDED_HEADERS", text, loud=True),)
 
     @property
@@ -102,7 +103,7 @@ class SourceHeaders:
     def images(self) -> list[Dataset]:
         """Headers in the order of the series' slices; of an enhanced file a single one with all its frames.
 
-        They hold what a SEG needs and nothing else. Orientation and spacing are those of the first slice,
+        They hold what an export needs and nothing else. Orientation and spacing are those of the first slice,
         since the series was checked to have one of each.
         """
         if self.is_multi_frame:
@@ -147,7 +148,7 @@ class SourceHeaders:
         for what, count in several.items():
             if count > 1:
                 raise self._refused(
-                    f"images of {count} {what}", "one for a DICOM SEG to refer to", "write NIfTI instead"
+                    f"images of {count} {what}", "one for a DICOM file to refer to", "write NIfTI instead"
                 )
 
     def _refused(self, received: str, expected: str, advice: str) -> DataError:

@@ -4,10 +4,8 @@ Reference:
     DICOM PS3.3 sections A.51 (Segmentation IOD) and C.8.20; PS3.16 CID 7150 and 7151 (codes of segments).
 """
 
-import hashlib
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from datetime import datetime
 from io import BytesIO
 from logging import CRITICAL, getLogger
@@ -18,13 +16,12 @@ import highdicom
 import numpy as np
 from pydicom.dataset import Dataset
 from pydicom.sr.codedict import codes
-from pydicom.sr.coding import Code
-from pydicom.uid import generate_uid
 
 from kerasbalance.data.dicom import Series
 from kerasbalance.data.dicom.guard import lenient_pydicom
 from kerasbalance.data.dicom.stack import grid_of
 from kerasbalance.data.errors import Note
+from kerasbalance.data.export.content import CODES, UNKNOWN_DATE, Algorithm, Uids, label_of, study_stamp
 from kerasbalance.data.export.files import check_target, write_target
 from kerasbalance.data.export.headers import SourceHeaders
 from kerasbalance.data.export.labels import Labels, check_labels, in_source_order
@@ -34,44 +31,6 @@ Kind = Literal["BINARY", "LABELMAP"]
 
 SERIES_NUMBER = 900
 """High enough to be listed after the scanner's own series."""
-
-_UNKNOWN_DATE = datetime(1900, 1, 1)
-
-CODES = {
-    "liver": Code("10200004", "SCT", "Liver"),
-    "kidney": Code("64033007", "SCT", "Kidney"),
-    "kidney_left": Code("18639004", "SCT", "Left kidney"),
-    "kidney_right": Code("9846003", "SCT", "Right kidney"),
-    "spleen": Code("78961009", "SCT", "Spleen"),
-    "pancreas": Code("15776009", "SCT", "Pancreas"),
-    "gallbladder": Code("28231008", "SCT", "Gallbladder"),
-    "stomach": Code("69695003", "SCT", "Stomach"),
-    "duodenum": Code("38848004", "SCT", "Duodenum"),
-    "esophagus": Code("32849002", "SCT", "Esophagus"),
-    "colon": Code("71854001", "SCT", "Colon"),
-    "aorta": Code("15825003", "SCT", "Aorta"),
-    "adrenal_gland": Code("23451007", "SCT", "Adrenal gland"),
-    "bladder": Code("89837001", "SCT", "Bladder"),
-    "prostate": Code("41216001", "SCT", "Prostate"),
-    "lung": Code("39607008", "SCT", "Lung"),
-    "heart": Code("80891009", "SCT", "Heart"),
-}
-"""SNOMED CT codes by organ; any other organ is coded as "Organ" and told by its label."""
-
-
-@dataclass(frozen=True)
-class Algorithm:
-    """What made a segmentation, as the SEG says.
-
-    Args:
-        name: Of the model or the run, at most 64 characters.
-        version: Of the model or the software that ran it.
-        creator: ContentCreatorName, in DICOM's form `family^given`.
-    """
-
-    name: str
-    version: str
-    creator: str = "kerasbalance^"
 
 
 def write_segmentation(
@@ -164,8 +123,8 @@ def _segmentation(
     kind: Kind,
     created: datetime | None,
 ) -> highdicom.seg.Segmentation:
-    uids = _Uids(frames, organs, headers, algorithm, kind, created)
-    stamp = created or _study_stamp(headers)
+    uids = Uids("SEG", frames, headers, (organs, algorithm, kind, created))
+    stamp = created or study_stamp(headers) or UNKNOWN_DATE
     dataset = highdicom.seg.Segmentation(
         source_images=headers.images,
         pixel_array=frames,
@@ -192,28 +151,10 @@ def _segmentation(
     return dataset
 
 
-@dataclass(frozen=True, eq=False)
-class _Uids:
-    """UIDs that follow from everything that shapes the file."""
-
-    frames: Labels
-    organs: tuple[str, ...]
-    headers: SourceHeaders
-    algorithm: Algorithm
-    kind: Kind
-    created: datetime | None
-
-    def make(self, what: str) -> str:
-        content = hashlib.sha256(np.ascontiguousarray(self.frames).data).hexdigest()
-        images = ",".join(str(image.SOPInstanceUID) for image in self.headers.images)
-        facts = (self.frames.shape, self.organs, self.algorithm, self.kind, self.created)
-        return str(generate_uid(entropy_srcs=["kerasbalance SEG", what, content, images, repr(facts)]))
-
-
 def _segment(number: int, organ: str, algorithm: Algorithm) -> highdicom.seg.SegmentDescription:
     return highdicom.seg.SegmentDescription(
         segment_number=number,
-        segment_label=organ.replace("_", " ").capitalize(),
+        segment_label=label_of(organ),
         segmented_property_category=codes.SCT.AnatomicalStructure,
         segmented_property_type=CODES.get(organ, codes.SCT.Organ),
         algorithm_type=highdicom.seg.SegmentAlgorithmTypeValues.AUTOMATIC,
@@ -223,16 +164,7 @@ def _segment(number: int, organ: str, algorithm: Algorithm) -> highdicom.seg.Seg
     )
 
 
-def _study_stamp(headers: SourceHeaders) -> datetime:
-    date = headers.attributes["StudyDate"].replace(".", "")
-    time = headers.attributes["StudyTime"].replace(":", "").partition(".")[0]
-    try:
-        return datetime.strptime(date + time.ljust(6, "0"), "%Y%m%d%H%M%S")
-    except ValueError:
-        return _UNKNOWN_DATE
-
-
-def _settle(dataset: Dataset, uids: _Uids, created: datetime | None) -> None:
+def _settle(dataset: Dataset, uids: Uids, created: datetime | None) -> None:
     """Replace the random UID and the clock that highdicom puts in."""
     for element in dataset.iterall():
         if element.keyword == "DimensionOrganizationUID":
