@@ -195,6 +195,16 @@ def progress(length: int, label: str) -> Any:
     return contextlib.nullcontext(ProgressLines(length, label))
 
 
+def say(bar: Any, text: str) -> None:
+    """Print lines while a progress bar stands on the terminal; the bar goes on below them."""
+    on_terminal = not isinstance(bar, ProgressLines)
+    if on_terminal:
+        click.echo("\r\033[K", nl=False, err=True)
+    click.echo(text)
+    if on_terminal:
+        bar.render_progress()
+
+
 class ProgressLines:
     """Prints how far a command is, at the first update after each minute.
 

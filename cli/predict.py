@@ -1,81 +1,178 @@
-"""`kerasbalance predict`: a run's model on new CT, as DICOM SEG or NIfTI."""
+"""`kerasbalance predict`: a run's model on new CT, as DICOM SEG, RTSTRUCT or NIfTI."""
 
+import math
+from collections.abc import Iterable
+from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend
-from kerasbalance.cli.common import CONTEXT, model_option, progress, reports_errors
+from kerasbalance.cli.common import (
+    CONTEXT,
+    FAILED,
+    PARTLY,
+    duration,
+    json_option,
+    model_option,
+    print_json,
+    progress,
+    readable,
+    reports_errors,
+    say,
+)
 
 if TYPE_CHECKING:
-    from kerasbalance.experiments.runs.predict import Target
+    from kerasbalance.experiments.runs.predict import PredictOptions, Predictor
+    from kerasbalance.experiments.runs.prediction_table import CaseRow
+
+_PATH = click.Path(path_type=Path)
 
 
-@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance predict run ct/ --out liver.dcm")
-@click.argument("run", type=click.Path(path_type=Path))
-@click.argument("ct", type=click.Path(path_type=Path))
+@click.command(
+    context_settings=CONTEXT,
+    epilog="Examples:  kerasbalance predict run ct/ --out liver.dcm;  kerasbalance predict run cts/ --out liver/",
+)
+@click.argument("run", type=_PATH)
+@click.argument("ct", type=_PATH)
 @click.option(
     "--out",
     required=True,
-    type=click.Path(dir_okay=False, path_type=Path),
-    help="The new file: .dcm for DICOM SEG, .nii or .nii.gz for NIfTI.",
+    type=_PATH,
+    help="The new file for one CT (.dcm, .nii or .nii.gz), or the folder for all CT at or below CT.",
 )
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["seg", "rtstruct", "nifti"]),
+    help="The format of the files. Default: DICOM SEG for .dcm and, in a folder, for DICOM CT; else NIfTI.",
+)
+@click.option(
+    "--labelmap", is_flag=True, help="Write the SEG as LABELMAP: far smaller, for readers of 2024 and later."
+)
+@click.option("--preview", is_flag=True, help="Draw a PNG beside each file: three planes with contours.")
+@click.option("--largest-component", is_flag=True, help="Keep only the largest connected part of each organ.")
 @click.option(
     "--series", type=click.IntRange(min=1), help="The number of the CT series, as inspect lists them."
 )
 @click.option("--allow", default="", metavar="NAMES", help="Relax checks of the CT by name, as in ingest.")
-@click.option("--largest-component", is_flag=True, help="Keep only the largest connected part of each organ.")
 @click.option(
-    "--labelmap", is_flag=True, help="Write the SEG as LABELMAP: far smaller, for readers of 2024 and later."
+    "--mend", is_flag=True, help="Mint UIDs that the CT's headers lack, instead of refusing DICOM output."
 )
-@click.option("--mend", is_flag=True, help="Mint UIDs that the CT's headers lack, instead of refusing a SEG.")
-@click.option("--overwrite", is_flag=True, help="Put the file in the place of one that is there.")
+@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @model_option
 @backend_option
+@json_option
 @reports_errors
 def predict(
     run: Path,
     ct: Path,
     out: Path,
-    series: int | None,
     allow: str,
-    largest_component: bool,
-    labelmap: bool,
-    mend: bool,
-    overwrite: bool,
     model: str | None,
     backend: str | None,
+    as_json: bool,
     show_paths: bool,
+    **given: Any,
 ) -> None:
-    """Segment the CT series (folder) or NIfTI file CT with the model of RUN.
+    """Segment one CT, or all CT of a folder, with the model of RUN.
 
-    The headers are checked before the model runs. A DICOM SEG refers to the source images and opens over them
-    in a viewer; it needs a DICOM series. Not for diagnosis.
+    CT is a DICOM series (folder), a NIfTI file, or a folder with many of them; --out says which is meant. For many,
+    each file in the folder --out bears a key of its CT that tells nobody who it is, and predictions.csv there lists
+    the CT by number with volumes, seconds and refusals. A CT that is refused does not stop the others (exit code 3).
+    The same command again skips what is there and does the rest.
+
+    The headers are checked before the model runs. A DICOM SEG or RTSTRUCT refers to the source images and opens over
+    them in a viewer; it needs a DICOM series. Not for diagnosis.
     """
     choose_backend(backend)
-    from kerasbalance.experiments.runs.predict import open_target, predict_target
+    from kerasbalance.experiments.runs.predict import PredictOptions, Predictor, is_file_name
 
-    target = open_target(
-        run,
-        ct,
-        out,
-        model=model,
-        series=series,
-        allow=frozenset(filter(None, allow.split(","))),
-        mend=mend,
-        overwrite=overwrite,
-    )
+    options = PredictOptions(allow=frozenset(filter(None, allow.split(","))), **given)
+    if not is_file_name(out) and out.suffix and not out.is_dir():
+        raise click.UsageError("--out ends in none of .dcm, .nii and .nii.gz; a folder's name has no ending")
+    predictor = Predictor(run, model)
+    if is_file_name(out):
+        rows = [_predict_one(predictor, ct, out, options)]
+        if not as_json:
+            _show(rows[0])
+    else:
+        rows = _predict_folder(predictor, ct, out, options, as_json, show_paths)
+    if as_json:
+        print_json({"cases": [_plain(row, show_paths) for row in rows]})
+    refused = sum(row.error is not None for row in rows)
+    if refused:
+        raise SystemExit(FAILED if refused == len(rows) else PARTLY)
+
+
+def _predict_one(predictor: "Predictor", ct: Path, out: Path, options: "PredictOptions") -> "CaseRow":
+    from kerasbalance.experiments.runs.predict import open_target, predict_target
+    from kerasbalance.experiments.runs.prediction_table import CaseRow
+
+    target = open_target(ct, out, options)
     with progress(target.slices, "Segmenting") as bar:
-        found = predict_target(
-            target, largest_component=largest_component, labelmap=labelmap, progress=bar.update
-        )
-    _show(target, found.volumes_ml)
-    for note in found.notes:
+        found = predict_target(predictor, target, bar.update)
+    return CaseRow(
+        1, "written", file=out.name, volumes_ml=found.volumes_ml, slices=target.slices,
+        seconds=found.seconds, notes=found.notes, path=ct,
+    )  # fmt: skip
+
+
+def _show(row: "CaseRow") -> None:
+    for organ, volume in row.volumes_ml.items():
+        click.echo(f"{organ}: {volume:.1f} ml")
+    click.echo(f"written: {row.file}")
+    for note in row.notes:
         click.echo(f"{'WARNING' if note.loud else 'note'}  {note.code}: {note.text}")
 
 
-def _show(target: "Target", volumes_ml: dict[str, float]) -> None:
-    for organ, volume in volumes_ml.items():
-        click.echo(f"{organ}: {volume:.1f} ml")
-    click.echo(f"written: {target.out.name}")
+def _predict_folder(
+    predictor: "Predictor", ct: Path, out: Path, options: "PredictOptions", as_json: bool, show_paths: bool
+) -> "list[CaseRow]":
+    from kerasbalance.experiments.runs.predict_folder import open_folder
+
+    job = open_folder(predictor, ct, out, options, show_paths=show_paths)
+    rows: list[CaseRow] = []
+    with progress(sum(job.slices), f"Segmenting {len(job.cts)} CT") as bar:
+        for row in job.run(bar.update):
+            rows.append(row)
+            if not as_json:
+                say(bar, "\n".join(_lines(row, show_paths)))
+    if not as_json:
+        click.echo(_summary(rows))
+    return rows
+
+
+def _lines(row: "CaseRow", show_paths: bool) -> Iterable[str]:
+    place = f"  {readable(str(row.path))}" if show_paths and row.path else ""
+    if row.error is not None:
+        yield f"{row.number:>4}  refused  {readable(row.error.message(show_path=show_paths))}"
+        return
+    volumes = ", ".join(f"{organ} {volume:.1f} ml" for organ, volume in row.volumes_ml.items())
+    how = "already there" if row.state == "present" else duration(row.seconds)
+    yield f"{row.number:>4}  {row.file}  {volumes}  {how}{place}"
+    for note in row.notes:
+        if note.loud:
+            yield f"{row.number:>4}  WARNING  {note.code}: {note.text}"
+
+
+def _summary(rows: "list[CaseRow]") -> str:
+    counts = {state: sum(row.state == state for row in rows) for state in ("written", "present", "refused")}
+    return f"{counts['written']} written, {counts['present']} already there, {counts['refused']} refused"
+
+
+def _plain(row: "CaseRow", show_paths: bool) -> dict[str, Any]:
+    return {
+        "number": row.number,
+        "case": row.case,
+        "file": row.file,
+        "state": row.state,
+        "volumes_ml": {organ: ml if math.isfinite(ml) else None for organ, ml in row.volumes_ml.items()},
+        "slices": row.slices,
+        "seconds": round(row.seconds, 3),
+        "code": row.error.code if row.error else None,
+        "message": readable(row.error.message(show_path=show_paths)) if row.error else None,
+        "notes": [asdict(note) for note in row.notes],
+        **({"path": readable(str(row.path))} if show_paths and row.path else {}),
+    }

@@ -1,7 +1,7 @@
 """The CT at a path, whatever its form: a DICOM series or an image file (NIfTI, NRRD, MetaImage)."""
 
 import os
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -129,6 +129,67 @@ class ImageCT:
 
 
 CT = DicomCT | ImageCT
+
+
+@dataclass(frozen=True)
+class FoundCT:
+    """One of the CT below a folder, not opened yet.
+
+    Args:
+        number: Its place: DICOM series first, by the numbers that `inspect` and `--series` use.
+        source: The series, the NIfTI file, or why it is refused.
+    """
+
+    number: int
+    source: Series | Path | DataError
+
+    def open(self) -> CT:
+        """Open it anew; two calls share no voxels.
+
+        Raises:
+            DataError: If it is refused.
+        """
+        if isinstance(self.source, DataError):
+            raise self.source
+        return DicomCT(self.source) if isinstance(self.source, Series) else ImageCT(self.source)
+
+    @property
+    def path(self) -> Path | None:
+        """Folder of a series or path of a file, None where neither is known; it may tell who the patient is."""
+        if isinstance(self.source, DataError):
+            return self.source.path
+        return self.source.folder if isinstance(self.source, Series) else self.source
+
+
+def find_cts(path: Path, *, allow: frozenset[str] = frozenset()) -> tuple[FoundCT, ...]:
+    """List every CT at or below a path, those included that are refused; no pixel is decoded.
+
+    Args:
+        path: A folder or a file.
+        allow: Relaxations by name, as for `open_ct`.
+
+    Returns:
+        At least one. A NIfTI file in a folder with a DICOM CT is taken for its mask and left out.
+
+    Raises:
+        DataError: If a relaxation is unknown (code `USAGE`), or there is no CT (`NO_SERIES`, `NOT_CT`).
+    """
+    check_allow(allow)
+    if os.path.isfile(path) and begins_as_image(path):
+        return (FoundCT(1, path),)
+    scan = scan_folder(path, allow)
+    found: list[Series | Path | DataError] = [
+        series.problems[0].at(path=series.folder) if series.problems else series for series in scan.series
+    ]
+    told = [problem for series in scan.series for problem in series.problems]
+    found += [error for error in scan.errors if error not in told]
+    folders = {item.header.file.path.parent for series in scan.series for item in series.slices}
+    found += [
+        file.path for file in scan.not_dicom if file.path.parent not in folders and begins_as_image(file.path)
+    ]
+    if not found:
+        choose_series(scan)  # raises, with what there is instead
+    return tuple(FoundCT(number, source) for number, source in enumerate(found, 1))
 
 
 def open_ct(

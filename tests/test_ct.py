@@ -7,7 +7,7 @@ import pytest
 from made.masks import made_grid, made_volume, save_nifti
 from made.series import make_enhanced, make_series
 
-from kerasbalance.data.ct import DicomCT, ImageCT, open_ct
+from kerasbalance.data.ct import DicomCT, ImageCT, find_cts, open_ct
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.images import image as image_file
 
@@ -148,3 +148,34 @@ def test_a_nifti_ct_that_is_no_hu_is_refused_when_it_is_read(tmp_path):
     path = save_nifti(tmp_path / "ct.nii", np.ones((7, 20, 30), np.int16), made_grid((7, 20, 30)))
     with pytest.raises(DataError, match="NOT_HU: values from 1 to 1"):
         open_ct(path).read()
+
+
+def test_every_ct_below_a_folder_is_found_and_a_refused_one_keeps_its_place(tmp_path):
+    make_series(tmp_path / "a", slices=4)
+    broken = make_series(tmp_path / "b", slices=5, series="1.2.826.0.1.9")
+    broken.files[2].unlink()  # a gap
+    (tmp_path / "c").mkdir()
+    saved(tmp_path / "c" / "ct.nii.gz")
+    saved(tmp_path / "a" / "mask.nii.gz")
+    first, second, third = find_cts(tmp_path)
+    assert [found.number for found in (first, second, third)] == [1, 2, 3]
+    assert first.open().grid.shape[0] == 4
+    assert second.source.code == "GAP"
+    with pytest.raises(DataError, match="GAP"):
+        second.open()
+    assert third.open().grid.shape == (7, 20, 30)
+    assert (first.path, third.path) == (tmp_path / "a", tmp_path / "c" / "ct.nii.gz")
+
+
+def test_a_damaged_dicom_file_is_one_refused_ct_and_not_two(tmp_path):
+    made = make_series(tmp_path / "a", slices=4)
+    made.files[1].write_bytes(made.files[1].read_bytes()[:300])
+    (found,) = find_cts(tmp_path)
+    with pytest.raises(DataError):
+        found.open()
+
+
+def test_no_ct_below_a_folder_is_refused(tmp_path):
+    (tmp_path / "notes.txt").write_text("not an image")
+    with pytest.raises(DataError, match=r"NO_SERIES.*name the folder or file of the CT"):
+        find_cts(tmp_path)

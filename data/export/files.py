@@ -14,12 +14,28 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     Raises:
         DataError: If its folder is not there (code `NO_FOLDER`), or it is there itself (code `EXISTS`).
     """
-    if not path.parent.is_dir():
-        raise DataError("NO_FOLDER", "a target whose folder is not there", "an existing folder", "make it first",
-                        path=path)  # fmt: skip
+    _check_parent(path)
     if path.is_dir() or (os.path.lexists(path) and not overwrite):
         what = "a folder" if path.is_dir() else "a file that is there already"
         raise DataError("EXISTS", f"{what} as target", "a new file", "choose another name, or pass --overwrite",
+                        path=path)  # fmt: skip
+
+
+def check_folder(path: Path) -> None:
+    """Refuse a folder as target that cannot be made: it may be there already.
+
+    Raises:
+        DataError: If the folder around it is not there (code `NO_FOLDER`), or a file has its name (code `EXISTS`).
+    """
+    _check_parent(path)
+    if os.path.lexists(path) and not path.is_dir():
+        raise DataError("EXISTS", "a file in the place of the folder to write to", "a folder, or a new name",
+                        "choose another name", path=path)  # fmt: skip
+
+
+def _check_parent(path: Path) -> None:
+    if not path.absolute().parent.is_dir():
+        raise DataError("NO_FOLDER", "a target whose folder is not there", "an existing folder", "make it first",
                         path=path)  # fmt: skip
 
 

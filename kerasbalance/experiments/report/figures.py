@@ -32,19 +32,28 @@ def can_draw() -> bool:
     return importlib.util.find_spec("matplotlib") is not None
 
 
+def check_can_draw() -> None:
+    """Refuse to begin what ends with a figure.
+
+    Raises:
+        DataError: If matplotlib is not installed (code `NO_MATPLOTLIB`).
+    """
+    if not can_draw():
+        raise DataError("NO_MATPLOTLIB", "a Python without matplotlib", "matplotlib, which draws the figures",
+                        "pip install 'kerasbalance[report]'")  # fmt: skip
+
+
 def new_figure(size: tuple[float, float] = SIZE, *, constrained: bool = True) -> "Figure":
     """Return a figure that draws without a screen and touches no global state.
 
     Raises:
         DataError: matplotlib is not installed (code `NO_MATPLOTLIB`).
     """
-    try:
-        from matplotlib.backends.backend_agg import FigureCanvasAgg
-        from matplotlib.figure import Figure
-        from matplotlib.layout_engine import ConstrainedLayoutEngine
-    except ImportError:
-        raise DataError("NO_MATPLOTLIB", "a Python without matplotlib", "matplotlib, which draws the figures",
-                        "pip install 'kerasbalance[report]'") from None  # fmt: skip
+    check_can_draw()
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
     layout = (
         ConstrainedLayoutEngine(w_pad=0.08, h_pad=0.08) if constrained else None
     )  # inches around the axes
