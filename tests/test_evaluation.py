@@ -1,6 +1,7 @@
 """Metrics of cases and slices, their summaries, and the clean-up."""
 
 import math
+import tracemalloc
 from dataclasses import replace
 
 import numpy as np
@@ -17,6 +18,7 @@ from kerasbalance.evaluation.cases import (
     keep_largest_component,
     summarise_cases,
 )
+from kerasbalance.evaluation.clean_up import clean_up
 
 SPACING = (2.0, 0.5, 1.0)
 NAN = math.nan
@@ -237,6 +239,18 @@ def test_the_largest_component_stays_and_nothing_else():
     before = mask.copy()
     np.testing.assert_array_equal(keep_largest_component(mask), kept)
     np.testing.assert_array_equal(mask, before)
+
+
+def test_cleaning_a_small_organ_of_a_large_ct_takes_little_memory():
+    mask = np.zeros((60, 200, 200), bool)
+    mask[10:20, 40:60, 40:60] = mask[15, 70, 70] = True
+    mask[15, 50, 50] = False
+    tracemalloc.start()
+    cleaned = clean_up(mask, "largest+holes")
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    assert cleaned.sum() == 4000
+    assert peak < 2.5 * mask.nbytes  # numbering the parts of the whole CT would take twelve times as much
 
 
 @settings(max_examples=50, deadline=None)

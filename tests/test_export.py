@@ -4,6 +4,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tracemalloc
 from datetime import datetime
 from pathlib import Path
 
@@ -489,3 +490,15 @@ def test_the_blank_uids_of_totalsegmentators_series_are_refused_and_mended(tmp_p
     assert errors_of(tmp_path / "seg.dcm") == []
     again = read_mask(tmp_path / "seg.dcm", volume)
     np.testing.assert_array_equal(again.labels, mask.labels)
+
+
+def test_a_packed_nifti_is_written_slice_by_slice(tmp_path):
+    labels = np.zeros((40, 200, 200), np.uint8)
+    labels[10:20, 50:90, 50:90] = 1
+    grid = Grid.from_affine(labels.shape, np.diag([0.8, 0.8, 3.0, 1.0]))
+    tracemalloc.start()
+    write_nifti(tmp_path / "a.nii.gz", labels, ("liver",), grid)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    np.testing.assert_array_equal(nibabel.load(tmp_path / "a.nii.gz").get_fdata().transpose(2, 1, 0), labels)
+    assert peak < labels.nbytes / 2

@@ -5,6 +5,7 @@ Reference:
 """
 
 import gzip
+from io import BytesIO
 from pathlib import Path
 
 import nibabel
@@ -59,10 +60,19 @@ def write_nifti(
     check_labels(labels, organs, grid)
     if source is not None:
         labels, grid = in_source_order(labels, grid, source), source
-    content = _image(labels, organs, grid).to_bytes()
-    # gzip would stamp time and name.
-    packed = gzip.compress(content, 6, mtime=0) if path.name.endswith(".gz") else content
-    write_target(path, packed, overwrite=overwrite)
+    write_target(
+        path, _content(_image(labels, organs, grid), gzipped=path.suffix == ".gz"), overwrite=overwrite
+    )
+
+
+def _content(image: nibabel.Nifti1Image, *, gzipped: bool) -> bytes:
+    buffer = BytesIO()
+    if gzipped:  # slice by slice, so that only what is packed is held; without the time and a name
+        with gzip.GzipFile("", "wb", 6, buffer, mtime=0) as packed:
+            image.to_stream(packed)
+    else:
+        image.to_stream(buffer)
+    return buffer.getvalue()
 
 
 def _image(labels: Labels, organs: tuple[str, ...], grid: Grid) -> nibabel.Nifti1Image:

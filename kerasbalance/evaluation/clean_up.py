@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.errors import explain
 from kerasbalance.evaluation.cases import keep_largest_component
-from kerasbalance.evaluation.surface import Mask
+from kerasbalance.evaluation.surface import Mask, union_box
 
 CLEAN_UPS = {
     "none": "no clean-up",
@@ -48,7 +48,9 @@ def clean_up(mask: Mask, kind: str) -> Mask:
         return largest
     from scipy import ndimage
 
-    return np.asarray(ndimage.binary_fill_holes(largest), bool)
+    box = union_box(largest, largest)  # what lies outside is joined to the border
+    largest[box] = ndimage.binary_fill_holes(largest[box])
+    return largest
 
 
 def clean_labels(labels: NDArray[np.uint8], kinds: Sequence[str]) -> NDArray[np.uint8]:
