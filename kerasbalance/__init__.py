@@ -3,12 +3,17 @@
 Names are loaded on first use: `import kerasbalance` is instant and a Keras backend can still be
 chosen afterwards (`KERAS_BACKEND`). `kerasbalance.data` reads CT; `kerasbalance.cli` is the command line.
 
+Once `keras` and this package are imported, in this order, `keras.saving.load_model` finds the layers, losses and
+metrics of this package by name. In the other order it finds them after the first use of a name such as
+`kerasbalance.fit`.
+
 Reference:
     Zhang et al., "Data Balancing Based on Pre-Training Strategy for Liver Segmentation from CT Scans",
     Applied Sciences 9(9):1825, 2019, doi 10.3390/app9091825.
 """
 
 import importlib
+import sys
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
@@ -132,11 +137,18 @@ def __getattr__(name: str) -> Any:
     else:
         value = getattr(importlib.import_module(_MODULE_OF[name]), name)
     globals()[name] = value
+    _register()
     return value
 
 
 def __dir__() -> list[str]:
     return [*__all__, "__version__"]
+
+
+def _register() -> None:
+    """Import what registers classes with Keras, if Keras is loaded; to load it would choose a backend."""
+    if sys.modules.get("keras") is not None and "kerasbalance.models" not in sys.modules:
+        importlib.import_module("kerasbalance.models")
 
 
 def _installed_version() -> str:
@@ -147,3 +159,6 @@ def _installed_version() -> str:
         return metadata.version(__name__)
     except metadata.PackageNotFoundError:
         return "unknown"
+
+
+_register()

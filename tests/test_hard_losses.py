@@ -93,6 +93,48 @@ def test_a_model_trains_with_it_whatever_the_batch(build, tmp_path):
     assert keras.saving.load_model(tmp_path / "model.keras").loss.get_config() == build().get_config()
 
 
+LABELS = np.array([[[0, 1], [2, 1]], [[2, 0], [0, 0]]])
+LOGITS = (np.arange(24, dtype="float32").reshape(2, 2, 2, 3) % 7) / 2 - 1
+IGNORING = np.array([[[0, 255], [2, 1]], [[2, 0], [255, 255]]])
+
+
+def test_weights_and_ignored_pixels_give_the_value_that_monai_gave():
+    weighted = focal_loss(LABELS, LOGITS, from_logits=True, class_weights=[3, 0.5])
+    assert value(weighted) == pytest.approx(1.3282404, abs=1e-6)
+    assert value(focal_loss(IGNORING, LOGITS, from_logits=True, ignore_label=255)) == pytest.approx(
+        1.6691173, abs=1e-6
+    )
+
+
+def test_the_hardest_share_is_one_of_the_annotated_pixels():
+    truth = np.array([[[[1], [1], [0], [255], [255], [255]]]], "uint8")
+    probability = np.array([[[[0.1], [0.25], [0.5], [0.0], [1.0], [0.9]]]])
+    # costs: -ln 0.1 = 2.302585, -ln 0.25 = 1.386294, -ln 0.5 = 0.693147
+    for share, expected in ((0.3, 2.3025851), (0.6, 1.8444397), (1.0, 1.4606755)):
+        found = top_k_loss(truth, probability, share=share, ignore_label=255)
+        assert value(found) == pytest.approx(expected, abs=1e-6)
+
+
+@pytest.mark.parametrize("build", [kb.DiceFocalLoss, kb.DiceTopKLoss])
+def test_the_options_of_dice_hold_for_both_parts_and_survive_serialisation(build):
+    options = {"class_weights": [3.0, 0.5], "ignore_label": 255, "from_logits": True, "slice_share": 0.2}
+    loss = build(**options)
+    other = {kb.DiceFocalLoss: focal_loss, kb.DiceTopKLoss: top_k_loss}[build]
+    shared = {name: options[name] for name in ("class_weights", "ignore_label", "from_logits")}
+    expected = value(kb.DiceLoss(**options)(IGNORING, LOGITS)) + value(other(IGNORING, LOGITS, **shared))
+    again = keras.losses.deserialize(keras.losses.serialize(loss))
+    assert value(again(IGNORING, LOGITS)) == pytest.approx(expected, abs=1e-5)
+    assert again.get_config() == loss.get_config()
+    assert (again.from_logits, again.ignore_label) == (True, 255)
+
+
+def test_a_dice_of_slices_alone_is_refused():
+    with pytest.raises(
+        ValueError, match=r"batch=False; expected a Dice loss over the batch.*pass slice_share"
+    ):
+        kb.DiceFocalLoss(batch=False)
+
+
 def test_a_sure_error_costs_a_finite_number():
     assert value(focal_loss(np.ones((1, 2, 2, 1)), np.zeros((1, 2, 2, 1)))) == pytest.approx(
         16.118093, abs=1e-4

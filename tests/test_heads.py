@@ -138,6 +138,23 @@ def test_a_model_compiled_with_a_loss_of_logits_is_scored_at_0():
         assert np.array_equal(counts[:, 0, 1], (logits[..., 0] > 0).sum((1, 2)))
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_ignored_pixels_are_in_none_of_the_counts(channels):
+    masks, predicted = (BINARY if channels == 1 else SEVERAL)[..., 0], output(channels)
+    kept = RNG.random(masks.shape) < 0.6
+    source = kb.ArraySource(predicted, np.where(kept, masks, 255).astype("uint8"))
+    model = identity(channels)
+    model.compile("sgd", kb.DiceLoss(ignore_label=255))  # scores follow the compiled loss
+    found = kb.score_slices(model, source, np.arange(4), 4).counts
+    labels = predicted[..., 0] > 0.5 if channels == 1 else predicted.argmax(-1)
+    for organ in range(1, max(2, channels)):
+        true, marked = (masks == organ) & kept, (labels == organ) & kept
+        expected = [(true & marked).sum((1, 2)), marked.sum((1, 2)), true.sum((1, 2))]
+        assert np.array_equal(found[:, organ - 1], np.stack(expected, axis=-1))
+    model.compile("sgd", "mse")
+    assert np.array_equal(kb.score_slices(model, source, np.arange(4), 4, ignore_label=255).counts, found)
+
+
 def test_channels_that_come_first_are_refused_with_the_remedy():
     first = np.moveaxis(output(3), -1, 1)
     with pytest.raises(ValueError, match=r"Permute\(\(2, 3, 1\)\)"):

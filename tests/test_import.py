@@ -55,6 +55,14 @@ def test_the_sampler_works_without_keras_data_readers_or_click():
     )
 
 
+def test_keras_finds_what_a_saved_model_holds_once_both_are_imported():
+    run(
+        "import keras, kerasbalance\n"
+        "for name in 'HUWindow', 'DiceLoss', 'DiceScore', 'PolyDecay':\n"
+        "    assert keras.saving.get_registered_object(f'kerasbalance>{name}') is not None"
+    )
+
+
 def test_every_public_name_can_be_had_and_is_listed():
     import kerasbalance as kb
 

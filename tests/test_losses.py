@@ -44,7 +44,91 @@ def test_several_organs_give_the_value_that_monai_gave(options, expected):
     assert value(LABELS, LOGITS, from_logits=True, **options) == pytest.approx(expected, abs=1e-6)
 
 
-def monai_loss(y_true, y_pred, *, batch, include_background, smooth, from_logits):
+def ignoring(labels, *places):
+    """Mark the rows at some places as not annotated."""
+    marked = labels.copy()
+    for place in places:
+        marked[place] = 255
+    return marked
+
+
+IGNORING = {"from_logits": True, "ignore_label": 255}
+
+
+@pytest.mark.parametrize(
+    ("y_true", "y_pred", "options", "expected"),
+    [
+        (TRUTH, PROBABILITY, {"squared": True}, 0.1576087),
+        (LABELS, LOGITS, {"squared": True, "batch": False, "from_logits": True}, 0.4798243),
+        (LABELS, LOGITS, {"class_weights": [3, 0.5], "from_logits": True}, 1.0920854),
+        (
+            LABELS,
+            LOGITS,
+            {"class_weights": [1, 3, 0.5], "include_background": True, "from_logits": True},
+            0.9487085,
+        ),
+        (ignoring(LABELS, (0, 0, 1), (1, 1)), LOGITS, IGNORING, 0.6434802),
+        (ignoring(LABELS, (0, 0, 1), (1, 1)), LOGITS, {**IGNORING, "batch": False}, 0.5200922),
+        (ignoring(TRUTH, (0, 0, 0), (1, 0)), PROBABILITY, {"ignore_label": 255}, 0.3125),
+    ],
+)
+def test_squares_weights_and_ignored_pixels_give_the_value_that_monai_gave(y_true, y_pred, options, expected):
+    assert value(y_true, y_pred, **options) == pytest.approx(expected, abs=1e-6)
+    assert float(DiceLoss(**options)(y_true, y_pred)) == pytest.approx(expected, abs=1e-6)
+
+
+def test_a_share_of_the_slices_loss_is_mixed_in():
+    # The values of the batch and of its slices are those of the first test of this file.
+    assert value(TRUTH, PROBABILITY, slice_share=0.2) == pytest.approx(0.8 * 0.2954545 + 0.2 * 0.2745614)
+    assert value(TRUTH, PROBABILITY, slice_share=1.0) == pytest.approx(0.2745614)
+
+
+def test_a_weight_is_a_number_of_copies_in_the_slices_share_too():
+    weighted = DiceLoss(slice_share=0.5)(TRUTH, PROBABILITY, sample_weight=np.array([3.0, 0.0]))
+    copied = np.array([0, 0, 0])
+    assert float(weighted) == pytest.approx(
+        value(TRUTH[copied], PROBABILITY[copied], slice_share=0.5), abs=1e-6
+    )
+
+
+def test_pixels_that_are_not_annotated_get_no_gradient():
+    y_true = ignoring(TRUTH, (0, 0, 0), (1, 0))
+    options = {"ignore_label": 255, "slice_share": 0.5}
+    slope = gradient(lambda array: ops.mean(dice_loss(y_true, array, **options)), PROBABILITY)
+    assert np.array_equal(slope[..., 0] == 0, y_true == 255)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"slice_share": 1.5}, r"slice_share=1.5 with batch=True; expected a share from 0 to 1"),
+        (
+            {"slice_share": 0.2, "batch": False},
+            r"slice_share=0.2 with batch=False; .*; pass 0.2 with batch=True",
+        ),
+        ({"class_weights": [-1.0]}, r"class_weights=\[-1.0\]; expected finite numbers of at least 0"),
+    ],
+)
+def test_options_that_contradict_each_other_are_refused(options, message):
+    for build in (DiceLoss, lambda **options: dice_loss(TRUTH, PROBABILITY, **options)):
+        with pytest.raises(ValueError, match=message):
+            build(**options)
+
+
+def test_other_weights_than_one_for_each_organ_are_refused():
+    with pytest.raises(ValueError, match=r"received 3 class_weights for 2 organs; expected one for each"):
+        dice_loss(LABELS, LOGITS, from_logits=True, class_weights=[1, 2, 3])
+    with pytest.raises(ValueError, match=r"received 1 class_weights for 1 organ; .* leave them out"):
+        dice_loss(TRUTH, PROBABILITY, class_weights=[2])
+
+
+def test_a_result_of_half_precision_comes_from_sums_in_float32():
+    ones = np.ones((1, 300, 300, 1), "float32")
+    loss = DiceLoss(dtype="float16")(ones, ones)
+    assert (keras.backend.standardize_dtype(loss.dtype), float(loss)) == ("float16", 0.0)
+
+
+def monai_loss(y_true, y_pred, *, batch, include_background, smooth, from_logits, **options):
     """Return MONAI's loss and its gradient in the prediction, both channels-last."""
     torch = pytest.importorskip("torch")
     losses = pytest.importorskip("monai.losses")
@@ -57,9 +141,10 @@ def monai_loss(y_true, y_pred, *, batch, include_background, smooth, from_logits
         to_onehot_y=channels > 1,
         smooth_nr=smooth,
         smooth_dr=smooth,
+        **options,
     )
     leaf = torch.tensor(y_pred, requires_grad=True)
-    loss = oracle(leaf.movedim(-1, 1), torch.tensor(y_true)[:, None])
+    loss = oracle(leaf.movedim(-1, 1), torch.tensor(y_true, dtype=torch.float32)[:, None])
     loss.backward()
     return loss.item(), leaf.grad.numpy()
 
@@ -80,6 +165,21 @@ def test_value_and_gradient_equal_monai(shape, batch, background, smooth, logits
     assert value(y_true, y_pred, **options) == pytest.approx(expected, abs=1e-6)
     ours = gradient(lambda array: ops.mean(dice_loss(y_true, array, **options)), y_pred)
     np.testing.assert_allclose(ours, expected_gradient, atol=1e-6)
+
+
+@pytest.mark.parametrize("batch", [True, False])
+def test_further_options_equal_monai(batch):
+    rng = np.random.default_rng([7, batch])
+    y_true, y_pred = rng.integers(0, 4, (3, 5, 4)), rng.normal(size=(3, 5, 4, 4)).astype("float32")
+    y_true[rng.random(y_true.shape) < 0.3] = 255
+    shared = {"batch": batch, "include_background": True, "smooth": 1.0, "from_logits": True}
+    weights = [0.5, 1.0, 2.0, 4.0]
+    ours = {**shared, "squared": True, "class_weights": weights, "ignore_label": 255}
+    theirs = {**shared, "squared_pred": True, "weight": weights, "ignore_index": 255}
+    expected, expected_gradient = monai_loss(y_true, y_pred, **theirs)
+    assert value(y_true, y_pred, **ours) == pytest.approx(expected, abs=1e-6)
+    found = gradient(lambda array: ops.mean(dice_loss(y_true, array, **ours)), y_pred)
+    np.testing.assert_allclose(found, expected_gradient, atol=1e-6)
 
 
 @pytest.mark.parametrize("batch", [True, False])
@@ -152,7 +252,17 @@ def test_half_precision_predictions_are_summed_in_float32(precision):
 
 
 def test_the_class_survives_serialisation():
-    loss = DiceLoss(batch=False, include_background=True, smooth=0.5, from_logits=True, reduction="sum")
+    loss = DiceLoss(
+        include_background=True,
+        smooth=0.5,
+        from_logits=True,
+        squared=True,
+        class_weights=(1, 2),
+        slice_share=0.2,
+        ignore_label=255,
+        reduction="sum",
+        dtype="float16",
+    )
     again = keras.losses.deserialize(keras.losses.serialize(loss))
     assert isinstance(again, DiceLoss)
     assert again.get_config() == loss.get_config()

@@ -79,6 +79,18 @@ def test_a_weight_is_a_number_of_copies():
     assert weighted == pytest.approx(score(truth[copied], probability[copied]), abs=1e-6)
 
 
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pixels_that_are_not_annotated_count_in_neither(channels):
+    rng = np.random.default_rng(5)
+    truth, probability = rng.integers(0, max(2, channels), (3, 6, 6)), rng.random((3, 6, 6, channels))
+    kept = rng.random(truth.shape) < 0.6
+    predicted = (probability[..., 0] > 0.5) if channels == 1 else probability.argmax(-1)
+    organs = range(1, max(2, channels))
+    expected = np.mean([oracle((truth == organ)[kept], (predicted == organ)[kept]) for organ in organs])
+    marked = np.where(kept, truth, 255).astype("uint8")
+    assert score(marked, probability, ignore_label=255) == pytest.approx(expected, abs=1e-6)
+
+
 def test_a_reset_forgets_the_counts():
     metric = DiceScore()
     metric.update_state(EMPTY + 1, EMPTY)

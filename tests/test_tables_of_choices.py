@@ -24,7 +24,7 @@ def helped(command):
 
 def test_the_strategies_and_losses_are_these():
     assert list(STRATEGIES) == ["none", "mined", "random", "add-all", "mined-all", "weighted"]
-    assert list(LOSSES) == ["dice", "dice+focal", "dice+topk"]
+    assert list(LOSSES) == ["dice", "dice+slice", "dice+focal", "dice+topk"]
 
 
 @pytest.mark.parametrize(("option", "table"), [("strategy", {s.name: s for s in USED}), ("loss", LOSSES)])

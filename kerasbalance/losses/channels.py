@@ -65,7 +65,10 @@ def read_reference(y_true: Any, y_pred: Any, ignore_label: int | None = None) ->
     if channels > 1 and y_true.shape[-1] == 1:
         # An equality rather than `ops.one_hot`: torch raises on a label out of range, the others do not.
         y_true = ops.cast(ops.equal(y_true, ops.arange(channels, dtype=y_true.dtype)), y_true.dtype)
-    return Reference(y_true, None if kept is None else ops.cast(kept, y_true.dtype), sound)
+    if kept is None:
+        return Reference(y_true, None, sound)
+    kept = ops.cast(kept, y_true.dtype)
+    return Reference(y_true * kept, kept, sound)
 
 
 def read_pair(

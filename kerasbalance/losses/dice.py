@@ -60,8 +60,8 @@ def dice_loss(
             slice twice and weight 0 is its absence. Per slice it multiplies the slice's loss.
 
     Returns:
-        The loss, `(1,)` over the batch or `(batch,)` per slice, float32 (float64 if `y_pred` is),
-        whatever the precision of the network.
+        The loss, `(1,)` over the batch or `(batch,)` per slice, float32, whatever the precision
+        of the network.
 
     Raises:
         ValueError: If shapes or values do not fit, or an option is out of range.
@@ -116,7 +116,7 @@ class DiceLoss(keras.losses.Loss):  # type: ignore[misc]  # untyped
         ignore_label: The value in the masks of pixels that are not annotated, 255 by custom.
         reduction: As for any Keras loss; per slice, `None` gives `(batch,)`.
         name: Name of the loss.
-        dtype: Type of the result, float32 by default; the sums are float32 at least.
+        dtype: As for any Keras loss, the type of the result; the sums are float32 at least.
 
     Raises:
         ValueError: If an option is out of range, or at a call if shapes or the values of NumPy arrays do not fit.

@@ -31,6 +31,11 @@ LOSSES = {
     for loss in (
         Loss("dice", lambda: kb.DiceLoss(), "The Dice of the batch."),
         Loss(
+            "dice+slice", lambda: kb.DiceLoss(slice_share=0.2),
+            "0.8 of the Dice of the batch and 0.2 of the mean Dice of its slices, which helps small and hard slices.",
+            arm="dice+slice", meaning="all cases, a fifth of the loss by slice",
+        ),
+        Loss(
             "dice+focal", lambda: kb.DiceFocalLoss(), "Dice and focal loss.",
             arm="focal", meaning="all cases, Dice and focal loss",
         ),
