@@ -7,6 +7,7 @@ themselves.
 
 import math
 from collections import Counter
+from collections.abc import Iterator
 from functools import cache
 from typing import Any
 
@@ -38,8 +39,7 @@ def slices_at_a_time(model: Any, most: int) -> int:
         >>> slices_at_a_time(keras.Model(inputs, keras.layers.Conv2D(8, 3)(inputs)), 16)
         2
     """
-    shapes = [output.shape[1:] for node in _nodes(model) for output in node.outputs]
-    sizes = [4 * math.prod(shape) for shape in shapes if None not in shape]
+    sizes = [4 * math.prod(shape) for shape in _map_shapes(model) if None not in shape]
     return max(1, min(most, MAP_BYTES // max(sizes, default=1)))
 
 
@@ -61,9 +61,12 @@ def call_releasing(model: Any, x: Any) -> Any:
     maps = {id(model.inputs[0]): ops.convert_to_tensor(x, dtype=model.inputs[0].dtype)}
     for node in nodes:
         arguments, options = node.arguments.fill_in(maps)
-        if "training" in getattr(node.operation, "_call_context_args", ()):
-            options["training"] = False
-        maps[id(node.outputs[0])] = node.operation(*arguments, **options)
+        if _nodes(node.operation):
+            maps[id(node.outputs[0])] = call_releasing(node.operation, arguments[0])
+        else:
+            if "training" in getattr(node.operation, "_call_context_args", ()):
+                options["training"] = False
+            maps[id(node.outputs[0])] = node.operation(*arguments, **options)
         del arguments
         for tensor in node.input_tensors:
             left[id(tensor)] -= 1
@@ -88,6 +91,13 @@ def predict_batch(model: Any, x: NDArray[Any]) -> NDArray[Any]:
 
     with torch.no_grad(), spared_layout_copies():
         return np.asarray(ops.convert_to_numpy(call_releasing(model, x)))
+
+
+def _map_shapes(model: Any) -> Iterator[Any]:
+    """Yield the shape of each feature map of a slice, also of models that are part of the model."""
+    for node in _nodes(model):
+        yield from (output.shape[1:] for output in node.outputs)
+        yield from _map_shapes(node.operation)
 
 
 def _nodes(model: Any) -> list[Any]:

@@ -44,3 +44,12 @@ def probabilities(logits: Any) -> Any:
     """
     activation = "sigmoid" if logits.shape[-1] == 1 else "softmax"
     return keras.layers.Activation(activation, dtype="float32", name="probability")(logits)
+
+
+def unique_name(name: str) -> str:
+    """Return a name for a network: as given the first time, then with a number, as Keras names layers.
+
+    Two networks of one name could not be part of one graph.
+    """
+    number = keras.backend.get_uid(name)
+    return name if number == 1 else f"{name}_{number - 1}"

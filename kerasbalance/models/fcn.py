@@ -9,7 +9,7 @@ import keras
 import numpy as np
 
 from kerasbalance.models.convolution import CHANNELS_LAST, convolution, dropout_seed
-from kerasbalance.models.ends import image_input, probabilities
+from kerasbalance.models.ends import image_input, probabilities, unique_name
 from kerasbalance.models.window import HUWindow
 
 # Filters of the blocks in units of base_filters, and convolutions of each.
@@ -86,7 +86,7 @@ def fcn_vgg16(
         features = relu_convolution(features, 64 * base_filters, size, name=name)
         features = keras.layers.Dropout(dropout, seed=dropout_seed(seed, f"{name}_dropout"))(features)
     logits = _fuse({"fc7": features, "pool4": pools[3], "pool3": pools[2]}, num_classes)
-    model = keras.Model(image, probabilities(logits), name="fcn_vgg16")
+    model = keras.Model(image, probabilities(logits), name=unique_name("fcn_vgg16"))
     if path is not None:
         _load_vgg16(model, path)
     return model

@@ -6,7 +6,7 @@ from typing import Any
 import keras
 
 from kerasbalance.models.convolution import CHANNELS_LAST, convolution, up_convolution
-from kerasbalance.models.ends import image_input, probabilities
+from kerasbalance.models.ends import image_input, probabilities, unique_name
 from kerasbalance.models.normalization import FastBatchNormalization
 from kerasbalance.models.window import HUWindow
 
@@ -70,7 +70,7 @@ def unet(
         features = keras.layers.Concatenate(name=f"join{level + 1}")([skips[level], features])
         features = two_convolutions(features, base_filters * 2**level, f"up{level + 1}")
     logits = convolution(features, num_classes, 1, name="score", seed=seed)
-    return keras.Model(image, probabilities(logits), name="unet")
+    return keras.Model(image, probabilities(logits), name=unique_name("unet"))
 
 
 def _two_convolutions(features: Any, filters: int, name: str, *, batch_norm: bool, seed: int) -> Any:
