@@ -1,6 +1,5 @@
 """The fit loop: `model.fit` in segments that never span an index swap, with exact resume."""
 
-import operator
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -16,11 +15,12 @@ from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import CheckpointError, Interrupted, explain
 from kerasbalance.mining.callback import ScheduledMining
 from kerasbalance.training import model_state
+from kerasbalance.training.arguments import refuse_arguments, total_iterations
 from kerasbalance.training.callback_state import CallbackStates
 from kerasbalance.training.checkpoint import Checkpoint, CheckpointFolder
 from kerasbalance.training.divergence import loss_error, weights_error
 from kerasbalance.training.epochs import EpochCallbacks, Stop
-from kerasbalance.training.preconditions import check_fit
+from kerasbalance.training.preconditions import check_dataset, check_fit
 from kerasbalance.training.signals import Signals
 from kerasbalance.training.state import RunState
 from kerasbalance.training.validation import Validation
@@ -29,14 +29,19 @@ from kerasbalance.training.validation import Validation
 def fit(
     model: Any,
     dataset: IndexedDataset,
-    iterations: int,
+    iterations: int | None = None,
     *,
-    callbacks: Sequence[Any] = (),
+    epochs: int | None = None,
+    callbacks: Sequence[Any] | None = (),
+    validation_data: Any = None,
+    validation_steps: int | None = None,
+    validation_batch_size: int | None = None,
+    validation_freq: int = 1,
+    verbose: int | str = "auto",
     run_dir: str | Path | None = None,
     resume: bool = False,
-    validation_data: Any = None,
     checkpoint_s: float = 120.0,
-    verbose: int | str = "auto",
+    **refused: Any,
 ) -> keras.callbacks.History:
     """Train for an exact number of iterations, mine at exact ones, and resume exactly after any kill.
 
@@ -52,17 +57,23 @@ def fit(
         model: A compiled Keras model.
         dataset: What to train on; iteration 0 is its first batch.
         iterations: Steps in all, >= 1, counted from 0 for each new run.
+        epochs: The length of the training in epochs, in place of `iterations`.
         callbacks: Keras callbacks, and any number of `ScheduledMining` on this dataset. A `Validation` comes first,
             wherever it stands, so that the others receive its `val_dice`.
+        validation_data: As for `model.fit`; evaluated at the end of each epoch. Exact under resume only if it is the
+            same at each epoch, as arrays are.
+        validation_steps: As for `model.fit`.
+        validation_batch_size: As for `model.fit`.
+        validation_freq: As for `model.fit`.
+        verbose: As for `model.fit`.
         run_dir: A folder; checkpoints go to its `checkpoint`. Without one nothing is saved and signals are
             not caught.
         resume: Go on from the newest valid checkpoint of `run_dir`. Once the training has ended it returns
             the history and trains no more.
-        validation_data: As for `model.fit`; evaluated at the end of each epoch. Exact under resume only if it is the
-            same at each epoch, as arrays are.
         checkpoint_s: Seconds between checkpoints, which are taken at the ends of epochs; 0 for each end. One
             more is taken at the start, before and after mining, on a signal, and at the end.
-        verbose: As for `model.fit`.
+        **refused: Other arguments of `model.fit` are refused with the remedy: `steps_per_epoch`, `batch_size` and
+            `shuffle` belong to the dataset, `sample_weight` to the source, and `initial_epoch` is `resume` here.
 
     Returns:
         Keras' `History`, with one entry for each epoch, those before the resume included.
@@ -74,7 +85,8 @@ def fit(
         NonFiniteError: If loss or weights become NaN or infinite; names the iteration and its slices. The
             newest checkpoint is then still a finite one.
         Interrupted: after SIGTERM or Ctrl-C, when the step is done and a checkpoint is saved.
-        ValueError: for arguments and callbacks that contradict each other.
+        TypeError: If `dataset` is no `IndexedDataset`, or for an argument that this function does not have.
+        ValueError: If arguments or callbacks contradict each other.
 
     Example:
         >>> import numpy as np, kerasbalance as kb
@@ -82,13 +94,15 @@ def fit(
         >>> dataset = kb.IndexedDataset(source, kb.Index(range(4)), batch_size=2, steps_per_epoch=2)
         >>> model = kb.models.unet((16, 16, 1), base_filters=1)
         >>> model.compile("sgd", kb.DiceLoss())
-        >>> history = kb.fit(model, dataset, iterations=4, verbose=0)
+        >>> history = kb.fit(model, dataset, epochs=2, verbose=0)
         >>> history.epoch
         [0, 1]
     """
-    iterations = operator.index(iterations)
-    miners = [callback for callback in callbacks if isinstance(callback, ScheduledMining)]
-    others = [callback for callback in callbacks if not isinstance(callback, ScheduledMining)]
+    refuse_arguments(refused)
+    check_dataset(dataset)
+    iterations = total_iterations(iterations, epochs, len(dataset))
+    miners = [callback for callback in callbacks or () if isinstance(callback, ScheduledMining)]
+    others = [callback for callback in callbacks or () if not isinstance(callback, ScheduledMining)]
     others.sort(
         key=lambda callback: not isinstance(callback, Validation)
     )  # the others read what it adds to the logs
@@ -98,7 +112,12 @@ def fit(
     folder = None if run_dir is None else CheckpointFolder(Path(run_dir) / "checkpoint")
     try:
         with Signals(active=folder is not None) as signals, spared_layout_copies():
-            options = _Options(iterations, validation_data, checkpoint_s, verbose)
+            validation = {
+                "validation_steps": validation_steps,
+                "validation_batch_size": validation_batch_size,
+                "validation_freq": validation_freq,
+            }
+            options = _Options(iterations, validation_data, validation, checkpoint_s, verbose)
             return _Run(model, dataset, miners, others, folder, signals, options).run(resume)
     finally:
         if folder is not None:
@@ -111,6 +130,7 @@ class _Options:
 
     iterations: int
     validation_data: Any
+    validation: dict[str, int | None]
     checkpoint_s: float
     verbose: int | str
 
@@ -223,6 +243,7 @@ class _Run:
                 shuffle=False,
                 callbacks=self.callbacks,
                 validation_data=self.options.validation_data if whole else None,
+                **self.options.validation,
                 verbose=self.options.verbose,
             )
         except Stop:

@@ -10,10 +10,8 @@ from kerasbalance.errors import explain
 from kerasbalance.mining.callback import ScheduledMining
 
 
-def check_fit(
-    model: Any, dataset: IndexedDataset, iterations: int, miners: list[ScheduledMining], others: list[Any]
-) -> None:
-    """Raise a TypeError or ValueError if the arguments of `fit` cannot give an exact run."""
+def check_dataset(dataset: IndexedDataset) -> None:
+    """Raise a TypeError if a dataset is not one whose batches are addressed by their iteration."""
     if not isinstance(dataset, IndexedDataset):
         raise TypeError(
             explain(
@@ -22,6 +20,12 @@ def check_fit(
                 "wrap the arrays in ArraySource and IndexedDataset",
             )
         )
+
+
+def check_fit(
+    model: Any, dataset: IndexedDataset, iterations: int, miners: list[ScheduledMining], others: list[Any]
+) -> None:
+    """Raise a ValueError if the arguments of `fit` cannot give an exact run."""
     if iterations < 1:
         raise ValueError(
             explain(f"iterations={iterations}", "a number >= 1", "pass the number of steps to train")
