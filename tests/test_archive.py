@@ -29,14 +29,14 @@ def test_the_files_are_there_in_the_block_and_gone_after_it(tmp_path):
 
 def test_a_case_of_an_archive_is_known_by_its_place_in_the_archive(tmp_path):
     make_cohort(tmp_path / "data", 2)
-    files = [(f"data/{path.name}", path.read_bytes()) for path in sorted((tmp_path / "data").iterdir())]
+    files = [(path.name, path.read_bytes()) for path in sorted((tmp_path / "data").iterdir())]
     write_zip(tmp_path / "a.zip", files)
     for expected in ("taken", "unchanged"):
         result = invoke(tmp_path, "ingest", "a.zip", "--out", "store")
         assert result.stdout.count(expected) == 3  # two rows and the sum
     (links,) = (tmp_path / "config").rglob("links.jsonl")
     sources = [json.loads(line)["source"] for line in links.read_text().splitlines()]
-    assert sorted(sources) == [f"{tmp_path}/a.zip!/data/ct00{n}.nii" for n in (0, 1)]
+    assert sorted(sources) == [f"{tmp_path}/a.zip!/ct00{n}.nii" for n in (0, 1)]
 
 
 def test_what_is_no_archive_passes_as_it_is(tmp_path):
