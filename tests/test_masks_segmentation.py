@@ -259,6 +259,18 @@ def test_broken_segmentations_are_refused_in_words(seg_path, tmp_path, broken):
     assert refusal(save(dataset, tmp_path / "s.dcm"), made_volume(), ()).code in expected
 
 
+def test_frames_of_segments_that_nobody_asked_for_are_not_interpreted(seg_path, tmp_path):
+    dataset, whole = pydicom.dcmread(seg_path), read_mask(seg_path, made_volume(), (OrganRule("spleen"),))
+    left_out = [item for item in dataset.PerFrameFunctionalGroupsSequence
+                if item.SegmentIdentificationSequence[0].ReferencedSegmentNumber == 1]  # fmt: skip
+    for item in left_out:
+        del item.PlanePositionSequence
+    dataset.save_as(tmp_path / "seg.dcm")
+    mask = read_mask(tmp_path / "seg.dcm", made_volume(), (OrganRule("spleen"),))
+    np.testing.assert_array_equal(mask.labels, whole.labels)
+    assert refusal(tmp_path / "seg.dcm", made_volume(), ()).code == "NO_GEOMETRY"
+
+
 @pytest.mark.filterwarnings("ignore:.*File Meta Information")
 @pytest.mark.parametrize("syntax", [ExplicitVRLittleEndian, ImplicitVRLittleEndian])
 def test_a_segmentation_without_the_header_of_a_file_is_read(tmp_path, syntax):

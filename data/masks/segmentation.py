@@ -44,6 +44,7 @@ class _Frames:
     """Where the frames of a SEG lie.
 
     Args:
+        numbers: int64 `(frames,)`: which of the frames of the file they are, from 0.
         positions_mm: float64 `(frames, 3)`.
         segments: int64 `(frames,)`: segment number, -1 in a label map, which holds all of them.
         row_step_mm: float64 `(3,)`.
@@ -51,6 +52,7 @@ class _Frames:
         normal: float64 `(3,)`, unit.
     """
 
+    numbers: NDArray[np.int64]
     positions_mm: Array
     segments: NDArray[np.int64]
     row_step_mm: Array
@@ -75,7 +77,7 @@ def read_segmentation(path: Path, request: Request) -> Mask:
         notes = check_frame_of_reference(dataset.get("FrameOfReferenceUID"), request)
         structures = [_structure(item) for item in dataset.SegmentSequence]
     selection = select(structures, request.rules, word="segment")
-    frames = _frames(dataset, path)
+    frames = _frames(dataset, path, frozenset(selection.organ_of))
     grid, slice_of = _stack(frames, (int(dataset.Rows), int(dataset.Columns)), request.volume.grid)
     canvas = Canvas(grid.shape, selection.organs)
     with malformed("the pixels of a DICOM SEG", path):
@@ -107,7 +109,10 @@ def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:
         if plane != (int(dataset.Rows), int(dataset.Columns)) or not np.allclose(ours, theirs, atol=1e-5):
             raise _needs_ct("SEGs of different size, orientation or spacing")
     positions = np.concatenate([part.positions_mm for part in parts])
-    whole = replace(first, positions_mm=positions, segments=np.concatenate([part.segments for part in parts]))
+    segments, numbers = (
+        np.concatenate([getattr(part, name) for part in parts]) for name in ("segments", "numbers")
+    )
+    whole = replace(first, positions_mm=positions, segments=segments, numbers=numbers)
     grid, _ = _stack(whole, plane, Grid((len(positions), *plane), positions, *ours))
     _check_step(datasets, grid)
     return _widen(grid), str(datasets[0].get("FrameOfReferenceUID") or "")
@@ -143,13 +148,28 @@ def _structure(item: pydicom.Dataset) -> Structure:
     return Structure(int(item.SegmentNumber), str(item.get("SegmentLabel", "")), organ)
 
 
-def _frames(dataset: pydicom.Dataset, path: Path) -> _Frames:
-    """Read position and segment of each frame, checking that the declared number of frames is there."""
+def _frames(dataset: pydicom.Dataset, path: Path, wanted: frozenset[int] = frozenset()) -> _Frames:
+    """Read the position of each frame of the wanted segments, which are few among thousands in large archives.
+
+    Args:
+        dataset: The SEG.
+        path: Its file, for errors.
+        wanted: Numbers of segments; all frames are read if none of them has a frame.
+
+    Raises:
+        DataError: If there is not one item for each declared frame (`MALFORMED`), or a frame has no position
+            (`NO_GEOMETRY`).
+    """
     with malformed("the frame list of a DICOM SEG", path):
         items = dataset.get("PerFrameFunctionalGroupsSequence") or []
         if len(items) != int(dataset.get("NumberOfFrames") or 1):
             raise ValueError("frames and functional groups differ in number")
-    shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+        shared = (dataset.get("SharedFunctionalGroupsSequence") or [pydicom.Dataset()])[0]
+        is_map = dataset.SegmentationType == "LABELMAP"
+        segments = np.array([-1 if is_map else _segment_of(item, shared) for item in items], np.int64)
+    chosen = np.flatnonzero(is_map | np.isin(segments, list(wanted)))
+    chosen = chosen if len(chosen) else np.arange(len(items))
+    items = [items[n] for n in chosen]
     try:
         measures = _group(items[0], shared, "PixelMeasuresSequence").PixelSpacing
         cosines = [_group(i, shared, "PlaneOrientationSequence").ImageOrientationPatient for i in items]
@@ -166,9 +186,7 @@ def _frames(dataset: pydicom.Dataset, path: Path) -> _Frames:
             "export the segmentation with its geometry",
             path=path,
         ) from None
-    with malformed("the frame list of a DICOM SEG", path):
-        segments = np.array([_segment_of(item, shared, dataset) for item in items], np.int64)
-    return _Frames(positions, segments, *steps)
+    return _Frames(chosen, positions, segments[chosen], *steps)
 
 
 def _group(item: pydicom.Dataset, shared: pydicom.Dataset, keyword: str) -> pydicom.Dataset:
@@ -176,9 +194,7 @@ def _group(item: pydicom.Dataset, shared: pydicom.Dataset, keyword: str) -> pydi
     return found
 
 
-def _segment_of(item: pydicom.Dataset, shared: pydicom.Dataset, dataset: pydicom.Dataset) -> int:
-    if dataset.SegmentationType == "LABELMAP":
-        return -1
+def _segment_of(item: pydicom.Dataset, shared: pydicom.Dataset) -> int:
     return int(_group(item, shared, "SegmentIdentificationSequence").ReferencedSegmentNumber)
 
 
@@ -266,7 +282,7 @@ def _paint(
         return ()
     fractional = dataset.SegmentationType == "FRACTIONAL"
     cut = int(dataset.MaximumFractionalValue) / 2 if fractional else 0.5
-    pixels = _pixels(dataset, wanted)
+    pixels = _pixels(dataset, [int(frames.numbers[n]) for n in wanted])
     for number, frame in zip(wanted, pixels, strict=True):
         _paint_frame(frame, int(frames.segments[number]), int(slice_of[number]), cut, selection, canvas)
     if not fractional:
