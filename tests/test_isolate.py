@@ -16,8 +16,24 @@ from made.commands import environment
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest.isolate import Limits, run_isolated, signals_held
+from kerasbalance.data.ingest.memory import usable_memory_bytes
 
 LIMITS = Limits(timeout_s=60, memory_bytes=4 * 2**30)
+
+
+def test_the_memory_of_a_container_counts_before_that_of_the_machine(tmp_path):
+    machine = psutil.virtual_memory().total
+    own = tmp_path / "own"
+    assert usable_memory_bytes(tmp_path, own) == machine
+    own.write_text("9:cpu:/x\n4:hugetlb,memory:/slurm/job_7\n0::/user/app\n")
+    assert usable_memory_bytes(tmp_path, own) == machine
+    for name, limit in (("user/app/memory.max", "max"), ("user/memory.max", "3000000"),
+                        ("memory/slurm/job_7/memory.limit_in_bytes", "9223372036854771712")):  # fmt: skip
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text(limit + "\n")
+    assert usable_memory_bytes(tmp_path, own) == 3_000_000
+    (tmp_path / "memory/slurm/memory.limit_in_bytes").write_text("2000000\n")
+    assert usable_memory_bytes(tmp_path, own) == 2_000_000
 
 
 def work(task):

@@ -20,6 +20,7 @@ from multiprocessing.context import ForkServerProcess
 from typing import Any
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.ingest.memory import usable_memory_bytes
 from kerasbalance.training.signals import CAUGHT
 
 TIMEOUT_S = 900.0
@@ -40,9 +41,8 @@ class Limits:
 
     @classmethod
     def for_jobs(cls, jobs: int, timeout_s: float = TIMEOUT_S) -> "Limits":
-        """Share the machine's memory among `jobs` processes, 4 GiB each at least."""
-        total = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-        return cls(timeout_s, max(_LEAST_MEMORY, total // jobs))
+        """Share the memory of the machine or of its container among `jobs` processes, 4 GiB each at least."""
+        return cls(timeout_s, max(_LEAST_MEMORY, usable_memory_bytes() // jobs))
 
 
 @dataclass
