@@ -4,13 +4,14 @@ import importlib.util
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from kerasbalance.cli.backend import backend_option, choose_backend
 from kerasbalance.cli.common import (
     CONTEXT,
+    EVERYDAY,
     GroupedCommand,
     GroupedOption,
     progress,
@@ -18,19 +19,18 @@ from kerasbalance.cli.common import (
     stated_options,
     table,
 )
-from kerasbalance.cli.train_options import CASES, NO_STRATEGY, STEPS, chosen_options, training_options
+from kerasbalance.cli.new_run import create_run, first_weights, new_options
+from kerasbalance.cli.train_options import CASES, NETWORK, STEPS, training_options
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
-    from kerasbalance.experiments.runs.options import TrainOptions
+    from kerasbalance.experiments.runs.starting_weights import Started
     from kerasbalance.experiments.runs.train import Run, TrainResult
     from kerasbalance.mining.result import MiningResult
 
 
 _WITH_RESUME = {"out", "resume", "model", "callbacks", "backend", "show_paths", "debug", "tensorboard"}
 """Options by parameter that --resume takes."""
-_OF_MINING = ("strategy", "mine_at", "mine_every", "rule", "repeat", "skip_worst")
-"""Options by parameter that mean nothing without mining."""
 
 
 @click.command(
@@ -43,7 +43,29 @@ _OF_MINING = ("strategy", "mine_at", "mine_every", "rule", "repeat", "skip_worst
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, exactly.")
+@click.option(
+    "--like",
+    cls=GroupedOption,
+    group=EVERYDAY,
+    type=click.Path(exists=True, path_type=Path),
+    help="A run's folder or its run.json, whose options are repeated. Options that are given here win. Callbacks, "
+    "slices left out and first weights are not repeated, and a network of your own must be named again.",
+)
 @training_options()
+@click.option(
+    "--init-from",
+    cls=GroupedOption,
+    group=NETWORK,
+    type=click.Path(exists=True, path_type=Path),
+    help="The run's folder, .keras file or file of weights to start from, where name and shape fit.",
+)
+@click.option(
+    "--encoder-weights",
+    cls=GroupedOption,
+    group=NETWORK,
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    help="The weights of VGG-16 for the encoder of fcn, as Keras keeps them in ~/.keras/models.",
+)
 @click.option(
     "--exclude",
     cls=GroupedOption,
@@ -64,6 +86,9 @@ def train(
     store: Path | None,
     out: Path,
     resume: bool,
+    like: Path | None,
+    init_from: Path | None,
+    encoder_weights: Path | None,
     exclude: Path | None,
     tensorboard: bool,
     backend: str | None,
@@ -77,13 +102,14 @@ def train(
     if tensorboard:
         _check_tensorboard()
     if resume:
-        _refuse_new_options()
+        _refusenew_options()
         backend = choose_backend(backend or _backend_of(out))
         run = _open(out, store, given["model"], given["callbacks"])
     else:
-        options = _new_options(store, given)
+        options = new_options(store, given, like)
+        start = first_weights(init_from, encoder_weights)
         backend = choose_backend(backend)
-        run = _create(store, out, options, exclude)
+        run = create_run(store, out, options, exclude, start)
     click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
     _show_split(run)
     result = _train(run, tensorboard)
@@ -105,7 +131,7 @@ def _backend_of(out: Path) -> str:
     return RunRecord.read(RunFolder(out).record_file).backend
 
 
-def _refuse_new_options() -> None:
+def _refusenew_options() -> None:
     stated = stated_options(but=_WITH_RESUME)
     if stated:
         raise click.UsageError(
@@ -119,33 +145,6 @@ def _open(out: Path, store: Path | None, model: str | None, callbacks: Sequence[
     run = Run.open(out, store, model=model)
     run.record.check_callbacks(callbacks)
     return run
-
-
-def _new_options(store: Path | None, given: dict[str, Any]) -> "TrainOptions":
-    from kerasbalance.experiments.runs.options import PRESETS, TrainOptions
-
-    if store is None:
-        raise click.UsageError("a new run needs STORE")
-    preset = PRESETS[given.pop("preset")]
-    if given.pop("no_mining"):
-        needless = [f"--{name.replace('_', '-')}" for name in _OF_MINING if given[name] is not None]
-        if needless:
-            raise click.UsageError(f"--no-mining and {needless[0]} contradict each other: leave one out")
-        given["strategy"] = NO_STRATEGY
-    elif given["strategy"] and not STRATEGIES[given["strategy"]].needs_part_a and given["ratio"] is None:
-        given["ratio"] = 1.0
-    stated = chosen_options(given)
-    if "organs" not in stated:
-        raise click.UsageError("a new run needs --organ")
-    return TrainOptions(**{**preset.options, **stated})
-
-
-def _create(store: Path | None, out: Path, options: "TrainOptions", exclude: Path | None) -> "Run":
-    from kerasbalance.experiments.runs.own_code import find_callbacks
-    from kerasbalance.experiments.runs.train import Run
-
-    find_callbacks(options.callbacks)  # what cannot be imported is refused before anything is written
-    return Run.create(cast(Path, store), out, options, exclude)
 
 
 def _show_split(run: "Run") -> None:
@@ -177,6 +176,11 @@ def _train(run: "Run", tensorboard: bool) -> "TrainResult":
             raise click.ClickException(f"DIVERGED: {error}") from None
 
 
+def _started(started: "Started") -> str:
+    left = f"; these start at random: {', '.join(started.left)}" if started.left else ""
+    return f"started from {started.taken} of {started.taken + len(started.left)} arrays of weights{left}"
+
+
 def _bar_callback(bar: Any, run: "Run") -> Any:
     import keras
 
@@ -185,6 +189,8 @@ def _bar_callback(bar: Any, run: "Run") -> Any:
 
         def on_train_begin(self, logs: Any = None) -> None:
             self.steps, self.shown = 0, time.monotonic()
+            if run.record.started is not None and not run.resumed:
+                click.echo(_started(run.record.started), err=True)
 
         def on_train_batch_begin(self, batch: int, logs: Any = None) -> None:
             self.steps += 1

@@ -73,9 +73,9 @@ TABLE = (
            "least one."),
     _entry("--model", help="The network: unet, fcn, or package.module:function. A run with a network of your own needs "
            "this again with --resume, eval, predict, mine and report, which import it."),
-    _entry("--preset", type=click.Choice(["default", "paper"]), default="default", show_default=True,
-           help="The set of options to begin with. `paper` is Zhang et al. 2019 to the letter: a million iterations of "
-           "a full-width network."),
+    _entry("--preset", type=click.Choice(["default", "paper"]),
+           help="The set of options to begin with, `default` unless named. `paper` is Zhang et al. 2019 to the letter: "
+           "a million iterations of a full-width network."),
     _entry("--iterations", study=True, type=int, help="The number of optimizer steps."),
     _entry("--seed", type=int, help="The seed of the split, the weights and the order of the slices."),
 

@@ -98,14 +98,20 @@ class StopAt(keras.callbacks.Callback):
             os.kill(os.getpid(), signal.SIGTERM)
 
 
-def train_with_a_break(run, step, **named):
-    """Train a run up to a step, open it anew and train it to the end; the last result."""
+def train_up_to(run, step):
+    """Train a run until SIGTERM comes in a step."""
     from kerasbalance import Interrupted
-    from kerasbalance.experiments.runs.train import Run
 
     with pytest.raises(Interrupted):
         run.train([StopAt(step)])
     assert run.folder.saved_iteration == step
+
+
+def train_with_a_break(run, step, **named):
+    """Train a run up to a step, open it anew and train it to the end; the last result."""
+    from kerasbalance.experiments.runs.train import Run
+
+    train_up_to(run, step)
     return Run.open(run.folder.path, model=run.options.model, **named).train()
 
 

@@ -13,6 +13,7 @@ from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.volume.shaping import Shaping
 from kerasbalance.experiments.runs.keeping import Kept
 from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.starting_weights import Started
 from kerasbalance.experiments.tabular import to_json
 
 FORMAT = 1
@@ -110,6 +111,7 @@ class RunRecord:
         backend: Keras backend.
         versions: of Python and packages.
         kept: the epoch whose weights it holds, once it is finished; None without validation cases.
+        started: the weights that it started from; None where all were random.
     """
 
     options: TrainOptions
@@ -121,11 +123,14 @@ class RunRecord:
     backend: str
     versions: dict[str, str]
     kept: Kept | None = None
+    started: Started | None = None
 
     def write(self, path: Path) -> None:
         """Write `run.json`, whole or not at all."""
         kept = None if self.kept is None else self.kept.to_json()
-        plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json(), "kept": kept}
+        started = None if self.started is None else self.started.to_json()
+        plain = {"format": FORMAT, **self.__dict__, "options": self.options.to_json(), "kept": kept,
+                 "started": started}  # fmt: skip
         replace_file(path, to_json(plain))
 
     @classmethod
@@ -145,6 +150,8 @@ class RunRecord:
             plain["shaping"] = Shaping(*plain["shaping"])
             if plain.get("kept") is not None:
                 plain["kept"] = Kept(**plain["kept"])
+            if plain.get("started") is not None:
+                plain["started"] = Started.from_json(plain["started"])
             return cls(**plain)
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError("NO_RUN", "a folder without a readable run.json", "a run made by kerasbalance train",
@@ -198,6 +205,18 @@ def check_model_named(own: str, named: str | None) -> None:
                     "the same model by --model, since its code is executed" if ":" in own else "no other model",
                     f"if you trust that code, pass --model {own}" if ":" in own else "leave out --model",
                     )  # fmt: skip
+
+
+def read_options(path: Path) -> TrainOptions:
+    """Return the options of a run, to be used again; nothing is executed.
+
+    Args:
+        path: The run's folder, or its `run.json`.
+
+    Raises:
+        DataError: If it is no readable record (code `NO_RUN`).
+    """
+    return RunRecord.read(RunFolder(path).record_file if path.is_dir() else path).options
 
 
 def installed_versions() -> dict[str, str]:

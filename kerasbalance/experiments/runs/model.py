@@ -22,8 +22,13 @@ from kerasbalance.models import fcn_vgg16, unet
 from kerasbalance.training.checkpoint_reading import read_newest
 
 
-def build_model(options: TrainOptions, plane: tuple[int, int]) -> Any:
+def build_model(options: TrainOptions, plane: tuple[int, int], encoder_weights: Path | None = None) -> Any:
     """Build the network for slices of `plane` rows and columns; the weights follow from the seed.
+
+    Args:
+        options: The run's.
+        plane: Rows and columns.
+        encoder_weights: Weights of VGG-16 for the encoder of `fcn`, see `kerasbalance.models.fcn_vgg16`.
 
     Raises:
         DataError: a model of the user's own cannot be imported or does not fit (code `MODEL`).
@@ -40,6 +45,7 @@ def build_model(options: TrainOptions, plane: tuple[int, int]) -> Any:
         base_filters=options.base_filters,
         window_hu=options.window_hu,
         seed=options.seed,
+        **({} if encoder_weights is None else {"weights": encoder_weights}),
     )
 
 

@@ -30,6 +30,7 @@ from kerasbalance.experiments.runs.planes import PaddedSource
 from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
+from kerasbalance.experiments.runs.starting_weights import StartingWeights, build_started
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
 from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
 from kerasbalance.lock import FolderLock
@@ -68,6 +69,7 @@ class Run:
         store: the run's cases, no others.
         resumed: whether it goes on from a checkpoint.
         lock: the right to write into the folder; taken when the training begins, by default.
+        start: weights to begin with, for a run that is not resumed.
     """
 
     def __init__(
@@ -79,8 +81,9 @@ class Run:
         *,
         resumed: bool,
         lock: FolderLock | None = None,
+        start: StartingWeights | None = None,
     ) -> None:
-        self._lock = lock
+        self._lock, self._start = lock, start
         self.folder, self.record, self.rows, self.store, self.resumed = folder, record, rows, store, resumed
         self.options = record.options
 
@@ -93,6 +96,7 @@ class Run:
         exclude: Path | None = None,
         *,
         test_seed: int | None = None,
+        start: StartingWeights | None = None,
     ) -> "Run":
         """Split the store and write down what will be done.
 
@@ -102,6 +106,7 @@ class Run:
             options: what to do.
             exclude: a list of slices that are not trained on, see `read_exclusions`.
             test_seed: see `split_store`.
+            start: weights to begin with in place of random ones.
 
         Raises:
             DataError: the store or the options do not allow it, `out` holds a run or another process trains in it
@@ -134,7 +139,7 @@ class Run:
             versions=installed_versions(),
         )
         record.write(folder.record_file)
-        return cls(folder, record, rows, store, resumed=False, lock=lock)
+        return cls(folder, record, rows, store, resumed=False, lock=lock, start=start)
 
     @classmethod
     def open(
@@ -247,7 +252,7 @@ class Run:
         if keras.config.backend() != self.record.backend:
             raise DataError("BACKEND", f"the backend {keras.config.backend()}", f"{self.record.backend}, which "
                             "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
-        model = build_model(options, source.plane)
+        model = self._first_model(source.plane)
         compile_model(model, options)
         base, candidates = self.refs(PART_B), self.refs(PART_A)
         rule = parse_rule(options.rule).make(self.case_slices)
@@ -268,6 +273,15 @@ class Run:
             {"at": options.mine_iterations} if options.mine_every is None else {"every": options.mine_every}
         )
         return model, dataset, kb.ScheduledMining(dataset, sampler, **when, batch_size=options.batch_size)
+
+    def _first_model(self, plane: tuple[int, int]) -> Any:
+        """Build the network; with weights from elsewhere where it begins with some, which `run.json` then tells."""
+        if self._start is None or self.resumed:
+            return build_model(self.options, plane)
+        model, started = build_started(self.options, plane, self._start)
+        self.record = dataclasses.replace(self.record, started=started)
+        self.record.write(self.folder.record_file)
+        return model
 
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
