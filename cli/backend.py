@@ -8,6 +8,7 @@ import os
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -22,6 +23,44 @@ backend_option = click.option(
     type=click.Choice(BACKENDS),
     help="Default: KERAS_BACKEND, else Keras' own configuration, else the first that is installed.",
 )
+
+
+class Devices(click.ParamType["int | str"]):
+    """A number of devices, or the word all."""
+
+    name = "all|N"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> int | str:
+        """Return the number, or "all"."""
+        if str(value) == "all":
+            return "all"
+        if not str(value).isdecimal() or int(value) < 1:
+            self.fail(f"{value}: expected a number of devices from 1 on, or all", param, ctx)
+        return int(value)
+
+
+devices_option = click.option(
+    "--devices",
+    type=Devices(),
+    help="On how many devices (GPUs) each batch is spread, or all of them. On JAX and TensorFlow.  [default: 1]",
+)
+
+
+def use_devices(asked: int | str) -> str:
+    """Spread batches over several devices until the running command ends, and describe these devices.
+
+    Call it after `choose_backend` and before a model is built.
+
+    Raises:
+        click.UsageError: If there are not so many, or the backend cannot use several.
+    """
+    from kerasbalance.backend.devices import describe, several_devices
+
+    try:
+        names = click.get_current_context().with_resource(several_devices(asked))
+    except ValueError as error:
+        raise click.UsageError(str(error)) from None
+    return describe(names)
 
 
 def choose_backend(asked: str | None) -> str:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.backend import backend_option, choose_backend, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
     clean_up_option,
@@ -91,6 +91,7 @@ _HEADERS = ("organ", "Dice", "sensitivity", "precision", "HD95 mm", "NSD {:g} mm
 @click.option("--slices-csv", type=_PATH, help="Write the table of slices here; not over an existing file.")
 @model_option
 @backend_option
+@devices_option
 @json_option
 @reports_errors
 def evaluate(
@@ -100,6 +101,7 @@ def evaluate(
     reference: Path | None,
     model: str | None,
     backend: str | None,
+    devices: int | str | None,
     as_json: bool,
     show_paths: bool,
     **given: Any,
@@ -119,6 +121,7 @@ def evaluate(
     if run is not None:
         _refuse_mask_options()
         choose_backend(backend)
+        use_devices(devices or 1)
         mine = {name: given[name] for name in ("keep_largest", "threshold", "no_clean_up")}
         evaluate_run_folder(run, store, model, **mine, as_json=as_json)
     elif prediction is None or reference is None:
@@ -134,6 +137,7 @@ def _refuse_mask_options() -> None:
         "store",
         "model",
         "backend",
+        "devices",
         "as_json",
         "show_paths",
         "debug",

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend_of
+from kerasbalance.cli.backend import backend_option, choose_backend_of, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
     json_option,
@@ -45,6 +45,7 @@ _SHOWN = 10
 )
 @model_option
 @backend_option
+@devices_option
 @json_option
 @reports_errors
 def mine(
@@ -54,6 +55,7 @@ def mine(
     out: Path,
     model: str | None,
     backend: str | None,
+    devices: int | str | None,
     as_json: bool,
     show_paths: bool,
 ) -> None:
@@ -63,6 +65,7 @@ def mine(
     disagrees with its neighbours, with the prediction or with the HU in it; train --exclude takes it.
     """
     choose_backend_of(run, backend)
+    use_devices(devices or 1)
     from kerasbalance.experiments.report.mined import write_mined
     from kerasbalance.experiments.runs.train import Run
 

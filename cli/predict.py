@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.backend import backend_option, choose_backend, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
     FAILED,
@@ -63,6 +63,7 @@ _PATH = click.Path(path_type=Path)
 @click.option("--overwrite", is_flag=True, help="Replace files that are there.")
 @model_option
 @backend_option
+@devices_option
 @json_option
 @reports_errors
 def predict(
@@ -72,6 +73,7 @@ def predict(
     allow: str,
     model: str | None,
     backend: str | None,
+    devices: int | str | None,
     as_json: bool,
     show_paths: bool,
     **given: Any,
@@ -87,6 +89,7 @@ def predict(
     them in a viewer; it needs a DICOM series. Not for diagnosis.
     """
     choose_backend(backend)
+    use_devices(devices or 1)
     from kerasbalance.experiments.runs.predict import PredictOptions, Predictor, is_file_name
 
     options = PredictOptions(allow=frozenset(filter(None, allow.split(","))), **given)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.backend import backend_option, choose_backend
+from kerasbalance.cli.backend import backend_option, choose_backend, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
     EVERYDAY,
@@ -24,12 +24,23 @@ from kerasbalance.cli.train_options import CASES, NETWORK, STEPS, training_optio
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
+    from kerasbalance.experiments.runs.folder import RunRecord
     from kerasbalance.experiments.runs.starting_weights import Started
     from kerasbalance.experiments.runs.train import Run, TrainResult
     from kerasbalance.mining.result import MiningResult
 
 
-_WITH_RESUME = {"out", "resume", "model", "callbacks", "backend", "show_paths", "debug", "tensorboard"}
+_WITH_RESUME = {
+    "out",
+    "resume",
+    "model",
+    "callbacks",
+    "backend",
+    "show_paths",
+    "debug",
+    "tensorboard",
+    "devices",
+}
 """Options by parameter that --resume takes."""
 
 
@@ -81,6 +92,7 @@ _WITH_RESUME = {"out", "resume", "model", "callbacks", "backend", "show_paths", 
     help="Also write TensorBoard logs. This needs the package tensorboard.",
 )
 @backend_option
+@devices_option
 @reports_errors
 def train(
     store: Path | None,
@@ -92,6 +104,7 @@ def train(
     exclude: Path | None,
     tensorboard: bool,
     backend: str | None,
+    devices: int | str | None,
     show_paths: bool,
     **given: Any,
 ) -> None:
@@ -102,15 +115,20 @@ def train(
     if tensorboard:
         _check_tensorboard()
     if resume:
-        _refusenew_options()
-        backend = choose_backend(backend or _backend_of(out))
+        _refuse_new_options()
+        record = _record_of(out)
+        backend = choose_backend(backend or record.backend)
+        used = use_devices(devices or record.devices)
         run = _open(out, store, given["model"], given["callbacks"])
     else:
         options = new_options(store, given, like)
         start = first_weights(init_from, encoder_weights)
         backend = choose_backend(backend)
+        used = use_devices(devices or 1)
         run = create_run(store, out, options, exclude, start)
-    click.echo(f"backend {backend}, {run.options.model}, {run.options.iterations} iterations")
+    click.echo(f"backend {backend} on {used}, {run.options.model}, {run.options.iterations} iterations")
+    if run.options.loss == "dice+topk" and backend == "tensorflow" and devices not in (None, 1):
+        click.echo("note: on TensorFlow each device chooses the hardest pixels of its own share of the batch")
     _show_split(run)
     result = _train(run, tensorboard)
     _show_result(result, run.options.strategy)
@@ -125,13 +143,13 @@ def _check_tensorboard() -> None:
         )
 
 
-def _backend_of(out: Path) -> str:
+def _record_of(out: Path) -> "RunRecord":
     from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 
-    return RunRecord.read(RunFolder(out).record_file).backend
+    return RunRecord.read(RunFolder(out).record_file)
 
 
-def _refusenew_options() -> None:
+def _refuse_new_options() -> None:
     stated = stated_options(but=_WITH_RESUME)
     if stated:
         raise click.UsageError(

@@ -16,6 +16,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import NDArray
 
+from kerasbalance.backend.devices import replicas, spread
 from kerasbalance.backend.private import private_name
 from kerasbalance.backend.torch_layout import spared_layout_copies
 
@@ -32,7 +33,8 @@ def slices_at_a_time(model: Any, most: int) -> int:
         most: The largest number to return, at least 1.
 
     Returns:
-        A number from 1 to `most`; 1 also where a single slice takes more.
+        A number from 1 to `most`; 1 also where a single slice takes more. Several devices share a batch: each gets
+        as many, and `most` is rounded up to a multiple of their number.
 
     Example:
         >>> inputs = keras.Input((512, 512, 1))
@@ -40,7 +42,8 @@ def slices_at_a_time(model: Any, most: int) -> int:
         2
     """
     sizes = [4 * math.prod(shape) for shape in _map_shapes(model) if None not in shape]
-    return max(1, min(most, MAP_BYTES // max(sizes, default=1)))
+    shares = replicas(model)
+    return shares * max(1, min(-(-most // shares), MAP_BYTES // max(sizes, default=1)))
 
 
 def call_releasing(model: Any, x: Any) -> Any:
@@ -80,13 +83,13 @@ def predict_batch(model: Any, x: NDArray[Any]) -> NDArray[Any]:
 
     Args:
         model: A Keras model with one input and one output.
-        x: `(batch, ...)`; on TensorFlow and JAX every new shape is compiled.
+        x: `(batch, ...)`; on TensorFlow and JAX every new shape is compiled. Several devices divide it.
 
     Returns:
         An array `(batch, ...)`.
     """
     if keras.backend.backend() != "torch":
-        return np.asarray(model.predict_on_batch(x))
+        return np.asarray(model.predict_on_batch(spread(x, model)))
     import torch
 
     with torch.no_grad(), spared_layout_copies():

@@ -4,7 +4,8 @@ from typing import Any
 
 import keras
 import numpy as np
-from keras import ops
+
+from kerasbalance.backend.devices import host_value
 
 
 def synchronised(model: Any) -> Any:
@@ -23,7 +24,7 @@ def are_finite(model: Any) -> bool:
     weights = [w for w in synchronised(model).weights if "float" in keras.backend.standardize_dtype(w.dtype)]
     if keras.config.backend() == "tensorflow":
         return bool(_finite_on_tensorflow(model, weights))
-    return all(np.isfinite(ops.convert_to_numpy(weight.value)).all() for weight in weights)
+    return all(np.isfinite(host_value(weight)).all() for weight in weights)
 
 
 def _finite_on_tensorflow(model: Any, weights: list[Any]) -> Any:

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from keras import ops
 
+from kerasbalance.backend.devices import sum_over_replicas
 from kerasbalance.errors import explain
 from kerasbalance.losses.channels import Reference, nan_unless, organ_channels, read_pair, slice_weights
 from kerasbalance.losses.labels import check_labels, check_probabilities
@@ -46,7 +47,7 @@ def dice_loss(
         y_pred: Probabilities `(batch, height, width, channels)`, or logits with `from_logits`. One
             channel is one organ; of several, channel 0 is the background. Any number of spatial axes will do.
         batch: Sum over the batch before dividing, so that slices with little or no organ carry little weight.
-            `False` gives every slice its own Dice.
+            On several devices it is the whole batch, not a device's share. `False` gives every slice its own Dice.
         include_background: Whether channel 0 of several counts. Without effect on one channel.
         smooth: Added to numerator and denominator, in pixels, above 0.
         from_logits: Apply a sigmoid (one channel) or a softmax (several) to `y_pred` first.
@@ -90,7 +91,7 @@ def dice_loss(
     if not batch:
         loss = cost(overlap, total)
         return nan_unless(reference.sound, loss if weights is None else loss * weights[:, 0])
-    loss = cost(*(_sum_over_batch(sums, weights) for sums in (overlap, total)))
+    loss = cost(*ops.unstack(_sum_over_batch(ops.stack([overlap, total]), weights), 2))
     if slice_share:
         loss = (1 - slice_share) * loss + slice_share * _slice_mean(cost(overlap, total), weights)
     return nan_unless(reference.sound, loss)
@@ -221,7 +222,7 @@ def _slice_sums(
 
 def _sum_over_batch(sums: Any, weights: Any) -> Any:
     # One axis stays: Keras divides a loss by the number of replicas only if there is an axis to reduce.
-    return ops.sum(sums if weights is None else sums * weights, axis=0, keepdims=True)
+    return sum_over_replicas(ops.sum(sums if weights is None else sums * weights, axis=1, keepdims=True))
 
 
 def _slice_mean(costs: Any, weights: Any) -> Any:

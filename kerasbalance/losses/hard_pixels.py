@@ -75,6 +75,9 @@ def top_k_loss(
 ) -> Any:
     """Compute the mean cross-entropy of the hardest pixels of the batch: online hard example mining by pixel.
 
+    On several devices under TensorFlow, each device chooses the hardest pixels of its own share of the batch, so that
+    the result depends on their number.
+
     Args:
         y_true: Labels or channels, as for `dice_loss`.
         y_pred: Probabilities `(batch, height, width, channels)`: sigmoid for one channel, softmax for several.

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.devices import scope_of, shared_size, spread
 from kerasbalance.backend.inference import call_releasing
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.torch_layout import spared_layout_copies
@@ -49,7 +50,7 @@ def score_slices(
         source: Where images and masks are read from; the next batch is read while one is scored.
         refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
         batch_size: Slices a step; the last batch is padded, so that one shape is compiled. Does not change
-            the counts.
+            the counts. Several devices share each batch, which then grows to a multiple of their number.
         threshold: A pixel is predicted where the output, as it is, is larger. By default the model's probability
             is compared with 0.5; the loss that the model is compiled with says by `from_logits` whether the
             output is one. See `score_at_thresholds` for several classes.
@@ -129,21 +130,22 @@ def score_at_thresholds(
     model = synchronised(model)
     label = _ignored(model, ignore_label)
     counts = SliceCounts(tuple(thresholds), label, compiled_loss.from_logits(model))
-    return _score(model, source, check_request(source, refs, batch_size), batch_size, counts, progress)
+    size = shared_size(batch_size, model)
+    return _score(model, source, check_request(source, refs, batch_size), size, counts, progress)
 
 
 def _score(
-    model: Any, source: Source, rows: Refs, batch_size: int, layer: SliceCounts, progress: Progress | None
+    model: Any, source: Source, rows: Refs, size: int, layer: SliceCounts, progress: Progress | None
 ) -> ThresholdScores:
     values = layer.thresholds
-    scorer = _scorer_of(model, layer)
     counts = [np.zeros((0, len(values), _organs(model), 3), np.int64)]
-    with random_state.preserved(), spared_layout_copies():
-        for done, (part, batch) in enumerate(read_batches(source, rows, batch_size), 1):
+    with random_state.preserved(), spared_layout_copies(), scope_of(model):
+        scorer = _scorer_of(model, layer)
+        for done, (part, batch) in enumerate(read_batches(source, rows, size), 1):
             table = _count(scorer, part, *_image_and_mask(batch))
             counts.append(table.reshape(len(part), len(values), -1, 3))
             if progress is not None:
-                progress(min(done * batch_size, len(rows)), len(rows))
+                progress(min(done * size, len(rows)), len(rows))
     found = np.concatenate(counts[min(len(rows), 1) :])  # the empty one may not know the organs
     return ThresholdScores(rows, values, np.ascontiguousarray(found.swapaxes(0, 1)))
 
@@ -196,7 +198,7 @@ def _scorer_of(model: Any, counts: SliceCounts) -> _Scorer:
 
 def _count(scorer: _Scorer, refs: Refs, x: NDArray[Any], y: NDArray[Any]) -> NDArray[np.int64]:
     masks = _masks(y)
-    table = np.asarray(scorer.predict_on_batch((x, masks)), np.int64)[: len(refs)]
+    table = np.asarray(scorer.predict_on_batch(spread((x, masks), scorer)), np.int64)[: len(refs)]
     check_labels(masks, (*masks.shape[:3], scorer.classes), scorer.counts.ignore_label)
     _check_outputs(table[:, 0], refs, scorer.counts.thresholds)
     return table[:, 1:]

@@ -6,6 +6,7 @@ import keras
 from keras import ops
 
 from kerasbalance.backend.batch_norm import tensorflow_batch_norm, torch_batch_norm
+from kerasbalance.backend.devices import in_replica
 
 _IN_ONE_PASS = {"tensorflow": tensorflow_batch_norm, "torch": torch_batch_norm}
 
@@ -22,6 +23,15 @@ class FastBatchNormalization(keras.layers.BatchNormalization):  # type: ignore[m
     Example:
         >>> layer = FastBatchNormalization(momentum=0.9)
     """
+
+    @property
+    def synchronized(self) -> bool:
+        """Whether statistics are those of the whole batch: where asked for, and in every step on several devices."""
+        return self._synchronized or in_replica()
+
+    @synchronized.setter
+    def synchronized(self, value: bool) -> None:
+        self._synchronized = value
 
     def call(self, inputs: Any, training: bool | None = None, mask: Any = None) -> Any:
         """Normalise by the batch in training, else by the moving statistics."""

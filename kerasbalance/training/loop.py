@@ -9,6 +9,7 @@ from typing import Any
 import keras
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.devices import scope_of
 from kerasbalance.backend.live_weights import are_finite
 from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.dataset import IndexedDataset
@@ -111,7 +112,7 @@ def fit(
         raise ValueError(explain("resume=True without run_dir", "the folder of the run", "pass run_dir"))
     folder = None if run_dir is None else CheckpointFolder(Path(run_dir) / "checkpoint")
     try:
-        with Signals(active=folder is not None) as signals, spared_layout_copies():
+        with Signals(active=folder is not None) as signals, spared_layout_copies(), scope_of(model):
             validation = {
                 "validation_steps": validation_steps,
                 "validation_batch_size": validation_batch_size,

@@ -8,6 +8,7 @@ from keras import ops
 from numpy.typing import NDArray
 
 from kerasbalance.backend import random_state
+from kerasbalance.backend.devices import host_value
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.torch_layout import lay_out_kernels
 from kerasbalance.batches.dataset import IndexedDataset
@@ -30,7 +31,7 @@ def capture(model: Any) -> Arrays:
     """Return weights, other variables (such as the state of dropout seeds) and the optimizer's variables."""
     model = synchronised(model)
     return {
-        f"{group}/{i}": ops.convert_to_numpy(variable.value)
+        f"{group}/{i}": host_value(variable)
         for group, variables in _groups(model).items()
         for i, variable in enumerate(variables)
     }
@@ -66,7 +67,7 @@ def restore(model: Any, arrays: Arrays, saved_names: dict[str, list[str]]) -> No
 
 def capture_metrics(model: Any) -> list[NDArray[Any]]:
     """Return the running sums of the epoch's metrics."""
-    return [ops.convert_to_numpy(variable.value) for variable in synchronised(model).metrics_variables]
+    return [host_value(variable) for variable in synchronised(model).metrics_variables]
 
 
 def restore_metrics(model: Any, sums: list[NDArray[Any]]) -> None:

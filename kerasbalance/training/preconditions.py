@@ -5,6 +5,7 @@ from typing import Any
 
 import keras
 
+from kerasbalance.backend.devices import replicas
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import explain
 from kerasbalance.mining.callback import ScheduledMining
@@ -31,6 +32,7 @@ def check_fit(
             explain(f"iterations={iterations}", "a number >= 1", "pass the number of steps to train")
         )
     _check_model(model)
+    _check_devices(model, dataset)
     _check_callbacks(others)
     _check_mining(dataset, iterations, miners)
     _check_executions(model, dataset, iterations, miners)
@@ -47,6 +49,18 @@ def _check_model(model: Any) -> None:
                 "an optimizer with use_ema=True",
                 "one without: Keras overwrites the weights with their average at the end of each fit",
                 "compile the model with use_ema=False",
+            )
+        )
+
+
+def _check_devices(model: Any, dataset: IndexedDataset) -> None:
+    shares = replicas(model)
+    if dataset.batch_size % shares:
+        raise ValueError(
+            explain(
+                f"batch_size={dataset.batch_size} on {shares} devices",
+                "a multiple of the number of devices, which share each batch equally",
+                f"pass batch_size={-(-dataset.batch_size // shares) * shares}, or use fewer devices",
             )
         )
 

@@ -110,6 +110,7 @@ class RunRecord:
         pixel_spacing_mm: smallest and largest pixel spacing of the training cases.
         backend: Keras backend.
         versions: of Python and packages.
+        devices: on how many devices it was trained last; any other number may go on.
         kept: the epoch whose weights it holds, once it is finished; None without validation cases.
         started: the weights that it started from; None where all were random.
     """
@@ -124,6 +125,7 @@ class RunRecord:
     versions: dict[str, str]
     kept: Kept | None = None
     started: Started | None = None
+    devices: int = 1
 
     def write(self, path: Path) -> None:
         """Write `run.json`, whole or not at all."""

@@ -12,6 +12,7 @@ import keras
 import numpy as np
 
 import kerasbalance as kb
+from kerasbalance.backend.devices import replicas
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
@@ -24,7 +25,7 @@ from kerasbalance.experiments.runs.keeping import Kept, kept_epoch, make_stoppin
 from kerasbalance.experiments.runs.lock import lock_run
 from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
-from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.options import TrainOptions, usage
 from kerasbalance.experiments.runs.parts import PART_A, PART_B, VALIDATION
 from kerasbalance.experiments.runs.planes import PaddedSource
 from kerasbalance.experiments.runs.rules import parse_rule
@@ -112,6 +113,7 @@ class Run:
             DataError: the store or the options do not allow it, `out` holds a run or another process trains in it
                 (codes `RUN_EXISTS`, `LOCKED`).
         """
+        _check_devices(options)
         folder = RunFolder(Path(out))
         _refuse_begun(folder)
         store = SliceStore(store_path)
@@ -160,6 +162,8 @@ class Run:
         folder = RunFolder(Path(out))
         record = RunRecord.read(folder.record_file)
         record.check_model(model)
+        if resumed:
+            _check_devices(record.options)
         rows = read_split(folder.split_file)
         path = Path(record.store) if store_path is None else Path(store_path)
         store = SliceStore(path, keys={row.case for row in rows})
@@ -287,6 +291,7 @@ class Run:
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
         lock, self._lock = self._lock or lock_run(self.folder.path), None
+        self._note_devices(model)
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         size, refs = self.options.batch_size, self.refs(VALIDATION)
         validation = make_validation(self.store, dataset.source, refs, model, size)
@@ -314,6 +319,20 @@ class Run:
                             path=self.folder.path) from error  # fmt: skip
         finally:
             lock.release()
+
+    def _note_devices(self, model: Any) -> None:
+        if self.record.devices != replicas(model):
+            self.record = dataclasses.replace(self.record, devices=replicas(model))
+            self.record.write(self.folder.record_file)
+
+
+def _check_devices(options: TrainOptions) -> None:
+    """Refuse early what `fit` would refuse once the model is built."""
+    shares = replicas()
+    if options.batch_size % shares:
+        fitting = -(-options.batch_size // shares) * shares
+        raise usage(f"batches of {options.batch_size} on {shares} devices", f"a multiple of {shares}",
+                    f"pass --batch-size {fitting} to a new run, or fewer --devices")  # fmt: skip
 
 
 def _refuse_begun(folder: RunFolder) -> None:

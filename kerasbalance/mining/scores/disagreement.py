@@ -8,6 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
+from kerasbalance.backend.devices import scope_of, shared_size, spread
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.batches.index import flip_codes
 from kerasbalance.batches.source import Batch, Source
@@ -75,9 +76,11 @@ def score_by_disagreement(
         _check_images(batch)
         key = ("disagreement", tuple(codes), value, logits)
         scorer = kept_scorer(model, key, lambda: _FlipScorer(model, codes, value, logits))
-        return scorer.predict_on_batch(batch[0])
+        return scorer.predict_on_batch(spread(batch[0], scorer))
 
-    return _agreement(scored(source, rows, batch_size, score, progress).reshape(-1, 2))
+    with scope_of(model):
+        table = scored(source, rows, shared_size(batch_size, model), score, progress)
+    return _agreement(table.reshape(-1, 2))
 
 
 class _FlipScorer(Scorer):

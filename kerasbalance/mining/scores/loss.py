@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend.compiled_loss import SampleLosses, sample_losses
+from kerasbalance.backend.devices import scope_of, shared_size, spread
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.private import private_name
 from kerasbalance.batches.source import Batch, Source
@@ -62,9 +63,10 @@ def score_by_loss(
         _check_targets(batch)
         key = ("loss", private_name(model, "_compile_loss"), batch_size)
         scorer = kept_scorer(model, key, lambda: _LossScorer(model, sample_losses(model, batch)))
-        return scorer.predict_on_batch(batch[:2])
+        return scorer.predict_on_batch(spread(batch[:2], scorer))
 
-    losses = scored(source, rows, batch_size, score, progress)
+    with scope_of(model):
+        losses = scored(source, rows, shared_size(batch_size, model), score, progress)
     below = rows[losses < -_ROUNDING]
     if len(below):
         raise ValueError(
