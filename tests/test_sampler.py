@@ -136,11 +136,11 @@ def test_mining_on_top_of_all_trains_on_hard_slices_once_more():
     assert mined.index.refs.tolist() == [0, 1, 2, 3, 2]
 
 
-def test_proportional_sampling_weighs_by_one_minus_score():
-    mined = kb.ProportionalSampler([5, 6, 7], floor=0.1)
+def test_proportional_sampling_draws_a_share_by_one_minus_score():
+    mined = kb.ProportionalSampler([5, 6, 7], uniform=0.4)
     assert mined.index.weights is None
     result = mined.update([1.0, 0.5, 0.0])
-    assert mined.index.weights.tolist() == pytest.approx([0.1, 0.6, 1.1])
+    assert mined.index.weights.tolist() == pytest.approx([0.4 / 3, 0.4 / 3 + 0.2, 0.4 / 3 + 0.4])
     assert result.copies.sum() == pytest.approx(3)
     assert set(result.reason) == {"weighted"}
     assert not result.hard.any()
@@ -192,7 +192,7 @@ def test_a_table_that_cannot_be_written_leaves_the_old_one(tmp_path, monkeypatch
     [
         ([0.5] * 5, r"received scores of shape \(5,\).*expected 6 numbers"),
         ([0.5] * 5 + [np.nan], "of which 1 are NaN"),
-        ([0.5] * 5 + [1.5], "6 numbers from 0 to 1"),
+        ([0.5] * 5 + [1.5], r"6 numbers from 0 \(hard\) to 1"),
         (SliceScores(np.arange(6), np.zeros((6, 1, 3))), "received scores of other slices"),
     ],
 )
@@ -228,6 +228,12 @@ def test_an_empty_base_is_refused():
         kb.HardSliceSampler([], [1], kb.below(0.5))
 
 
-def test_a_floor_of_zero_is_refused():
-    with pytest.raises(ValueError, match="received floor=0; expected a number > 0"):
-        kb.ProportionalSampler([1], floor=0)
+def test_slices_that_are_all_perfect_are_drawn_alike():
+    mined = kb.ProportionalSampler([5, 6])
+    assert mined.update([1.0, 1.0]).copies.tolist() == [1.0, 1.0]
+
+
+@pytest.mark.parametrize("share", [0, 1.5])
+def test_a_uniform_share_out_of_range_is_refused(share):
+    with pytest.raises(ValueError, match="expected a share above 0 and at most 1"):
+        kb.ProportionalSampler([1], uniform=share)

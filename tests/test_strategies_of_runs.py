@@ -78,7 +78,15 @@ def test_mining_in_all_the_data_repeats_the_hard_slices(store, tmp_path):
 
 def test_weighted_draws_by_what_is_missing_to_a_perfect_score(store, tmp_path):
     run, result = trained(store, tmp_path / "run", strategy="weighted", ratio=1.0)
-    np.testing.assert_allclose(index_of(run)[1], 1 - result.mining.score + 0.05)
+    missing = 1 - result.mining.score
+    np.testing.assert_allclose(index_of(run)[1], 0.7 / len(missing) + 0.3 * missing / missing.sum())
+
+
+def test_the_control_of_mined_all_repeats_as_many_slices_at_random(store, tmp_path):
+    _, hard = trained(store, tmp_path / "hard", strategy="mined-all", ratio=1.0)
+    _, found = trained(store, tmp_path / "random", strategy="random-on-top", ratio=1.0)
+    assert found.mining.hard.sum() == hard.mining.hard.sum() > 0
+    assert set(found.mining.ref[found.mining.hard]) != set(hard.mining.ref[hard.mining.hard])
 
 
 @pytest.mark.parametrize("loss", ["dice+focal", "dice+topk"])
@@ -111,11 +119,12 @@ def test_a_run_that_branches_off_a_trunk_ends_as_one_that_was_trained_at_one_go(
         ("random", "random ones of them joined the training, as many as mining"),
         ("add-all", "all of them joined"),
         ("mined-all", "of its own 6 cases"),
-        ("weighted", "drawn in proportion to 1 - score"),
+        ("random-on-top", "random ones of them were trained on once more"),
+        ("weighted", "three draws of ten were in proportion to 1 - score"),
     ],
 )
 def test_the_report_says_what_became_of_the_scores(store, tmp_path, strategy, words):
-    ratio = 1.0 if strategy in ("mined-all", "weighted") else 0.5
+    ratio = 1.0 if strategy in ("mined-all", "random-on-top", "weighted") else 0.5
     run, _ = trained(store, tmp_path / "run", strategy=strategy, ratio=ratio)
     assert words in summary(read_contents(run.folder))
 

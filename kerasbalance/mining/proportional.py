@@ -14,28 +14,32 @@ from kerasbalance.mining.sampler import distinct_refs, slice_scores
 
 
 class ProportionalSampler:
-    """Trains on all slices, and after an update draws each in proportion to `1 - score + floor`.
+    """Trains on all slices, and after an update draws a share of them in proportion to `1 - score`.
 
-    Before the first update every slice is visited once a pass.
+    The rest is drawn alike from all, so that no slice is forgotten, and the weight of one slice stays bounded however
+    well the model does on the others. Before the first update every slice is visited once a pass.
 
     Args:
         candidates: Int64 `(slices,)`, each once.
-        floor: > 0; what a perfect slice is still drawn with, so that none is forgotten.
+        uniform: The share of the draws in which all slices are alike, above 0 and at most 1. Fidon et al. 2022 call
+            such a mixture a distributionally robust one.
 
     Raises:
-        ValueError: If there is no slice, one stands twice, or `floor` is not positive.
+        ValueError: If there is no slice, one stands twice, or `uniform` is out of range.
 
     Example:
-        >>> sampler = ProportionalSampler([5, 6], floor=0.1)
-        >>> sampler.update([1.0, 0.5]).copies.round(3)
-        array([0.286, 1.714])
+        >>> sampler = ProportionalSampler([5, 6], uniform=0.5)
+        >>> sampler.update([1.0, 0.5]).copies
+        array([0.5, 1.5])
     """
 
-    def __init__(self, candidates: ArrayLike, *, floor: float = 0.05) -> None:
-        if not 0 < floor < np.inf:
-            raise ValueError(explain(f"floor={floor!r}", "a number > 0", "0.05 is a good one"))
+    def __init__(self, candidates: ArrayLike, *, uniform: float = 0.7) -> None:
+        if not 0 < uniform <= 1:
+            raise ValueError(
+                explain(f"uniform={uniform!r}", "a share above 0 and at most 1", "0.7 is a good one")
+            )
         self.candidates: Refs = distinct_refs(candidates, "candidates")
-        self.floor = floor
+        self.uniform = uniform
         self.index = Index(self.candidates)
 
     @property
@@ -52,17 +56,18 @@ class ProportionalSampler:
     ) -> MiningResult:
         """Make the weighted index; arguments and errors as for `HardSliceSampler.update`."""
         score = slice_scores(scores, self.candidates)
-        weights = 1 - score + self.floor
+        rows, missing = len(score), 1 - score
+        shares = missing / missing.sum() if missing.any() else np.full(rows, 1 / rows)
+        weights = self.uniform / rows + (1 - self.uniform) * shares
         self.index = Index(self.candidates, weights=weights)
-        rows = len(score)
         return MiningResult(
             self.candidates.copy(),
             score,
             np.zeros(rows, bool),
             np.full(rows, "weighted"),
-            weights * (rows / weights.sum()),
+            weights * rows,
             float("nan"),
-            f"proportional to 1 - score + {self.floor}",
+            f"{1 - self.uniform:g} in proportion to 1 - score",
             iteration,
         )
 

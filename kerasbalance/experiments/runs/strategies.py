@@ -109,10 +109,18 @@ STRATEGIES = {
             arm="all cases, then the hard slices once more",
         ),
         Strategy(
+            "random-on-top", False, False,
+            lambda given: kb.mine_on_top(given.base, kb.at_random(given.rule, given.seed), **given.ways),
+            help="As many random slices are drawn once more in each pass (a control).", kind="random",
+            outcome="{hard:,} random ones of them were trained on once more in each pass, as many as mining would have "
+            "chosen.",
+            arm="all cases, then as many random slices once more",
+        ),
+        Strategy(
             "weighted", False, False, lambda given: kb.ProportionalSampler(given.base),
-            help="Slices are drawn in proportion to 1 - score.", kind="drawn",
-            outcome="each was drawn in proportion to 1 - score from then on.",
-            arm="all cases, then drawn by 1 - score",
+            help="Three draws of ten are in proportion to 1 - score, seven are alike from all slices.", kind="drawn",
+            outcome="three draws of ten were in proportion to 1 - score from then on.",
+            arm="all cases, then three draws of ten by 1 - score",
         ),
     )
 }  # fmt: skip

@@ -20,6 +20,8 @@ class Arm:
         strategy: see `TrainOptions`.
         loss: see `TrainOptions`.
         meaning: a phrase for tables.
+        controls: arms with which it is compared, where the study has them. Every comparison more makes the others
+            harder to show.
     """
 
     name: str
@@ -27,6 +29,7 @@ class Arm:
     strategy: str
     loss: str
     meaning: str
+    controls: tuple[str, ...] = ("all",)
 
     @property
     def trunk(self) -> tuple[float, str]:
@@ -35,21 +38,21 @@ class Arm:
 
 
 def _arm_of(strategy: Strategy) -> Arm:
-    ratio = PAPER_RATIO if strategy.needs_part_a else 1.0
-    return Arm(strategy.name, ratio, strategy.name, "dice", strategy.arm)
+    ratio, control = (PAPER_RATIO, "random") if strategy.needs_part_a else (1.0, "random-on-top")
+    half = (f"{PAPER_RATIO:g}",) if strategy.needs_part_a else ()
+    controls = ("all", *half, *((control,) if strategy.name != control else ()))
+    return Arm(strategy.name, ratio, strategy.name, "dice", strategy.arm, controls)
 
 
 NAMED = {
     arm.name: arm
     for arm in (
-        Arm("all", 1.0, "none", "dice", STRATEGIES["none"].arm),
+        Arm("all", 1.0, "none", "dice", STRATEGIES["none"].arm, ()),
         *(_arm_of(strategy) for strategy in STRATEGIES.values() if strategy.name != "none"),
         *(Arm(loss.arm, 1.0, "none", loss.name, loss.meaning) for loss in LOSSES.values() if loss.arm),
     )
 }
 DEFAULT = ("all", "0.8", "0.5", "0.3", "0.2", "mined", "random")
-BASELINES = ("all", "0.5", "random")
-"""What the other arms are compared with, where the study has them."""
 
 
 def parse_arm(name: str) -> Arm:

@@ -19,7 +19,6 @@ from kerasbalance.evaluation.paired import (
     summarise_scores,
 )
 from kerasbalance.evaluation.power import seeds_needed, variance_components
-from kerasbalance.experiments.studies.arms import BASELINES
 from kerasbalance.experiments.studies.measures import MEASURES, Measure
 from kerasbalance.experiments.studies.options import StudyRecord
 from kerasbalance.experiments.studies.results import read_results
@@ -117,21 +116,14 @@ def compare(groups: Sequence[GroupResults], measures: Sequence[str], margin: flo
 
 
 def _pairs(arms: Sequence[ArmScores]) -> list[tuple[ArmScores, ArmScores]]:
-    """Return every arm with each baseline that shares a seed with it.
-
-    Baselines are compared with those before them only, and selection ratios with all cases only: every comparison
-    more makes the others harder to show.
-    """
+    """Return every arm with each of its controls that shares a seed with it."""
     by_name = {arm.arm.name: arm for arm in arms}
-    pairs = []
-    for arm in arms:
-        alone = (arm.arm.strategy, arm.arm.loss) == ("none", "dice")
-        for name in BASELINES[:1] if alone else BASELINES:
-            if name == arm.arm.name:
-                break  # "all" is compared with nothing, "0.5" with "all", "random" with both
-            if name in by_name and set(by_name[name].seeds) & set(arm.seeds):
-                pairs.append((arm, by_name[name]))
-    return pairs
+    return [
+        (arm, by_name[name])
+        for arm in arms
+        for name in arm.arm.controls
+        if name in by_name and set(by_name[name].seeds) & set(arm.seeds)
+    ]
 
 
 def _difference(
