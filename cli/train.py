@@ -25,7 +25,7 @@ from kerasbalance.experiments.runs.strategies import STRATEGIES
 
 if TYPE_CHECKING:
     from kerasbalance.experiments.runs.folder import RunRecord
-    from kerasbalance.experiments.runs.starting_weights import Started
+    from kerasbalance.experiments.runs.started import Started
     from kerasbalance.experiments.runs.train import Run, TrainResult
     from kerasbalance.mining.result import MiningResult
 

@@ -13,7 +13,7 @@ from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.volume.shaping import Shaping
 from kerasbalance.experiments.runs.keeping import Kept
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.experiments.runs.starting_weights import Started
+from kerasbalance.experiments.runs.started import Started
 from kerasbalance.experiments.tabular import to_json
 
 FORMAT = 1

@@ -44,7 +44,7 @@ OPTIMIZERS = {
     optimizer.name: optimizer
     for optimizer in (
         Optimizer("sgd", _sgd, {"unet": 0.1, "fcn": 0.003}, 0.01, "Stochastic gradient descent with momentum."),
-        Optimizer("adamw", _adamw, {"unet": 0.003, "fcn": 0.0003}, 0.001,
+        Optimizer("adamw", _adamw, {"unet": 0.003, "fcn": 0.001}, 0.001,
                   "Adam with decoupled weight decay, as Keras sets it."),
     )
 }  # fmt: skip

@@ -5,16 +5,17 @@ Nothing is executed and no model is deserialised: of a file, whoever made it, on
 
 import hashlib
 import warnings
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
 from kerasbalance.data.errors import DataError
-
-if TYPE_CHECKING:
-    from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.model import build_model, load_model
+from kerasbalance.experiments.runs.options import TrainOptions
+from kerasbalance.experiments.runs.started import Started
 
 
 @dataclass(frozen=True)
@@ -30,32 +31,8 @@ class StartingWeights:
     encoder: bool = False
 
 
-@dataclass(frozen=True)
-class Started:
-    """What a run started from; part of `run.json`.
-
-    Args:
-        sha256: Of the file, or of the weights of the other run.
-        taken: How many arrays of weights were taken over.
-        left: The names of the network's arrays that start at random, since nothing of their name and shape was there.
-    """
-
-    sha256: str
-    taken: int
-    left: tuple[str, ...]
-
-    def to_json(self) -> dict[str, Any]:
-        """Return plain values."""
-        return asdict(self)
-
-    @classmethod
-    def from_json(cls, plain: dict[str, Any]) -> "Started":
-        """Read what `to_json` returned."""
-        return cls(**{**plain, "left": tuple(plain["left"])})
-
-
 def build_started(
-    options: "TrainOptions", plane: tuple[int, int], start: StartingWeights
+    options: TrainOptions, plane: tuple[int, int], start: StartingWeights
 ) -> tuple[Any, Started]:
     """Build a run's network with weights from elsewhere where name and shape fit.
 
@@ -76,9 +53,7 @@ def build_started(
     return (_from_run if start.path.is_dir() else _from_file)(options, plane, start.path)
 
 
-def _from_encoder(options: "TrainOptions", plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
-    from kerasbalance.experiments.runs.model import build_model
-
+def _from_encoder(options: TrainOptions, plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
     if options.model != "fcn":
         raise _refused(f"the network {options.model} with the weights of an encoder", "the network fcn, whose encoder "
                        "is VGG-16", "pass --model fcn, or --init-from for weights of this network")  # fmt: skip
@@ -93,10 +68,7 @@ def _from_encoder(options: "TrainOptions", plane: tuple[int, int], path: Path) -
     return model, Started(digest, len(_floats(model)) - len(left), left)
 
 
-def _from_run(options: "TrainOptions", plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
-    from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
-    from kerasbalance.experiments.runs.model import build_model, load_model
-
+def _from_run(options: TrainOptions, plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
     folder = RunFolder(path)
     record = RunRecord.read(folder.record_file)
     record.check_model(options.model if ":" in record.options.model else None)
@@ -122,9 +94,7 @@ def _from_run(options: "TrainOptions", plane: tuple[int, int], path: Path) -> tu
     return model, _started(digest.hexdigest(), model, left)
 
 
-def _from_file(options: "TrainOptions", plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
-    from kerasbalance.experiments.runs.model import build_model
-
+def _from_file(options: TrainOptions, plane: tuple[int, int], path: Path) -> tuple[Any, Started]:
     digest = _file_digest(path)
     model = build_model(options, plane)
     first = [np.asarray(v.numpy()) for v in _floats(model)]
