@@ -41,6 +41,8 @@ class Devices(click.ParamType["int | str"]):
 
 devices_option = click.option(
     "--devices",
+    cls=GroupedOption,
+    group=MACHINE,
     type=Devices(),
     help="On how many devices (GPUs) each batch is spread, or all of them. On JAX and TensorFlow.  [default: 1]",
 )

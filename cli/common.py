@@ -17,8 +17,8 @@ import click
 from click.core import ParameterSource
 
 DONE, FAILED, PARTLY = 0, 1, 3
-EVERYDAY, MACHINE = "Options", "Backend and messages"
-"""The titles of the first and the last group of options, in commands whose help has groups."""
+EVERYDAY, RUN, MACHINE = "Options", "The run", "Backend and messages"
+"""Titles of groups of options, in commands whose help has groups; the first and the last stand in all of them."""
 CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 110}
 
 Command = Callable[..., Any]
@@ -250,16 +250,22 @@ key_file_option = click.option(
 )
 model_option = click.option(
     "--model",
+    cls=GroupedOption,
+    group=RUN,
     help="The run's network, if it is package.module:function: its code is executed, so you name it again.",
 )
 threshold_option = click.option(
     "--threshold",
+    cls=GroupedOption,
+    group=RUN,
     type=click.FloatRange(0, 1, min_open=True, max_open=True),
     help="The probability above which a pixel is predicted, for every organ. The default is the run's own choice on "
     "its validation cases, or 0.5 without such cases.",
 )
 clean_up_option = click.option(
     "--no-clean-up",
+    cls=GroupedOption,
+    group=RUN,
     is_flag=True,
     help="Leave out the clean-up (largest part, holes filled) that the run chose on its validation cases.",
 )

@@ -1,6 +1,8 @@
 """`kerasbalance eval`: a run on its test cases, or predicted masks against reference masks."""
 
+import functools
 import math
+from collections.abc import Collection
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +12,10 @@ import click
 from kerasbalance.cli.backend import backend_option, choose_backend, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
+    EVERYDAY,
+    RUN,
+    GroupedCommand,
+    GroupedOption,
     clean_up_option,
     json_option,
     model_option,
@@ -26,73 +32,107 @@ if TYPE_CHECKING:
     from kerasbalance.experiments.mask_comparison import CompareOptions, Comparison
 
 _PATH = click.Path(path_type=Path)
+_MASKS, _READING = "Two masks", "How masks and CT are read"
 _HEADERS = ("organ", "Dice", "sensitivity", "precision", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %",
             "reference ml", "prediction ml", "FP slices", "missed slices")  # fmt: skip
+_OF_A_RUN = ("store", "model", "backend", "devices", "threshold", "no_clean_up")
+_OF_BOTH = ("keep_largest", "as_json", "show_paths", "debug")
+_option = functools.partial(click.option, cls=GroupedOption)
 
 
 @click.command(
     "eval",
+    cls=GroupedCommand,
     context_settings=CONTEXT,
-    epilog="Example:  kerasbalance eval run",
+    epilog="Examples:  kerasbalance eval run;  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz",
 )
 @click.argument("run", required=False, type=_PATH)
-@click.option("--store", type=_PATH, help="The place of the run's store, if it was moved.")
-@click.option("--prediction", type=_PATH, help="The mask to judge instead of RUN, a file or a folder.")
-@click.option("--reference", type=_PATH, help="The mask that counts as right.")
-@click.option(
-    "--ct",
-    type=_PATH,
-    help="The CT of both. Without it the masks' own grid counts; RTSTRUCT and PNG have none.",
-)
-@click.option(
-    "--label",
-    "labels",
-    multiple=True,
-    metavar="ORGAN=VALUES",
-    help="Which values mean an organ in both masks: liver=5,6 or liver=ROI name. May be repeated.",
-)
-@click.option(
-    "--prediction-label",
-    "prediction_labels",
-    multiple=True,
-    metavar="ORGAN=VALUES",
-    help="The values that mean an organ in the prediction, where they differ from the reference's.",
-)
-@click.option(
+@_option(
     "--keep-largest",
+    group=EVERYDAY,
     multiple=True,
     metavar="ORGAN",
-    help="Evaluate an organ once more with only the largest connected part of the prediction; shown apart.",
+    help="Evaluate this organ once more with only the largest connected part of the prediction, in a table of its own. "
+    "The option may be repeated.",
 )
+@json_option
+@_option("--store", group=RUN, type=_PATH, help="The place of the run's store, if the store was moved.")
+@model_option
 @threshold_option
 @clean_up_option
-@click.option(
+@_option(
+    "--prediction", group=_MASKS, type=_PATH, help="The mask to judge: a file or a folder of any mask format."
+)
+@_option("--reference", group=_MASKS, type=_PATH, help="The mask that counts as right: a file or a folder.")
+@_option(
+    "--ct",
+    group=_MASKS,
+    type=_PATH,
+    help="The CT of both masks, whose grid is used. Without it the grid of the masks is used; RTSTRUCT and PNG have "
+    "none, and need the CT.",
+)
+@_option(
+    "--label",
+    "labels",
+    group=_MASKS,
+    multiple=True,
+    metavar="ORGAN=VALUES",
+    help="The values that mean an organ in both masks, such as liver=5,6 or liver=ROI name. The option may be "
+    "repeated.",
+)
+@_option(
+    "--prediction-label",
+    "prediction_labels",
+    group=_MASKS,
+    multiple=True,
+    metavar="ORGAN=VALUES",
+    help="The values that mean an organ in the prediction, where they differ from those of the reference.",
+)
+@_option(
     "--tolerance",
     "tolerance_mm",
+    group=_MASKS,
     type=click.FloatRange(min=0),
     default=2.0,
     show_default=True,
     metavar="MM",
-    help="The distance that the normalised surface Dice (NSD) forgives.",
+    help="The distance up to which the normalised surface Dice (NSD) counts two surfaces as equal.",
 )
-@click.option(
-    "--series", type=click.IntRange(min=1), help="The number of the CT series, as inspect lists them."
+@_option(
+    "--csv",
+    "csv_file",
+    group=_MASKS,
+    type=_PATH,
+    help="Write the table of organs to this new file. It holds every metric.",
 )
-@click.option(
+@_option("--slices-csv", group=_MASKS, type=_PATH, help="Write the table of slices to this new file.")
+@_option(
+    "--series",
+    group=_READING,
+    type=click.IntRange(min=1),
+    help="The number of the CT series in its folder, as inspect lists them.",
+)
+@_option(
     "--png-order",
+    group=_READING,
     type=click.Choice(["z-ascending", "z-descending", "file"]),
-    help="How PNG masks follow each other: by height, or file by file as the CT's names.",
+    help="The order of PNG masks: by height, or file by file as the CT's names.",
 )
-@click.option("--resample-mask", is_flag=True, help="Map masks of another grid by position (nearest voxel).")
-@click.option(
-    "--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas, as in ingest."
+@_option(
+    "--resample-mask",
+    group=_READING,
+    is_flag=True,
+    help="Map masks of another grid by position, to the nearest voxel, instead of refusing them.",
 )
-@click.option("--csv", "csv_file", type=_PATH, help="Write the case table here; not over an existing file.")
-@click.option("--slices-csv", type=_PATH, help="Write the table of slices here; not over an existing file.")
-@model_option
+@_option(
+    "--allow",
+    group=_READING,
+    default="",
+    metavar="NAMES",
+    help="Relax checks by name, separated by commas, as in ingest.",
+)
 @backend_option
 @devices_option
-@json_option
 @reports_errors
 def evaluate(
     run: Path | None,
@@ -108,46 +148,35 @@ def evaluate(
 ) -> None:
     """Evaluate RUN on its test cases, or a --prediction against a --reference in any two mask formats.
 
-    A run's tables go to its folder `eval`. Two masks need no model, for instance
-    `--prediction seg.dcm --reference liver.nii.gz --ct ct/ --label liver`.
+    The tables of a run are written to its folder `eval`. Two masks need neither a model nor a store.
 
-    Dice counts the voxels of the whole case. Sensitivity is the share of the reference that was found, precision
-    the share of the prediction that is right. HD95 is the larger of the two directed 95th percentiles of the
-    distance between the surfaces; NSD the share of both surfaces within the tolerance of the other; ASSD their
-    mean distance and RAVD the difference of the volumes against the reference's, both as in the CHAOS challenge.
-    The tables and --json also hold the IoU, the largest distance of the surfaces (MSSD), and the volume similarity.
-    An organ in neither mask has no metrics; one in only one of them is infinitely far.
+    Dice counts the voxels of the whole case. Sensitivity is the share of the reference that was found, and precision
+    the share of the prediction that is right. HD95 is the larger of the two directed 95th percentiles of the distance
+    between the surfaces. NSD is the share of both surfaces that lies within the tolerance of the other. ASSD is the
+    mean distance of the surfaces, and RAVD the difference of the volumes relative to the reference, both as in the
+    CHAOS challenge. The CSV tables and --json also hold the intersection over union (IoU), the largest distance of the
+    surfaces (MSSD) and the volume similarity. An organ that is absent from both masks has no metrics. Where only one
+    of them has it, the distances are infinite.
     """
     if run is not None:
-        _refuse_mask_options()
+        _refuse("RUN is evaluated on its own store and labels", but=(*_OF_A_RUN, *_OF_BOTH))
         choose_backend(backend)
         use_devices(devices or 1)
         mine = {name: given[name] for name in ("keep_largest", "threshold", "no_clean_up")}
         evaluate_run_folder(run, store, model, **mine, as_json=as_json)
-    elif prediction is None or reference is None:
+        return
+    if prediction is None or reference is None:
         raise click.UsageError("name a RUN, or both --prediction and --reference")
-    elif given.pop("threshold") is not None or given.pop("no_clean_up"):
-        raise click.UsageError("--threshold and --no-clean-up need a RUN: a --prediction is a mask already")
-    else:
-        _compare(prediction, reference, as_json, given)
+    masks = [name for name in given if name not in _OF_A_RUN]
+    _refuse("two masks need no model and no store", but=(*masks, "prediction", "reference", *_OF_BOTH))
+    _compare(prediction, reference, as_json, {name: given[name] for name in masks})
 
 
-def _refuse_mask_options() -> None:
-    mine = {
-        "store",
-        "model",
-        "backend",
-        "devices",
-        "as_json",
-        "show_paths",
-        "debug",
-        "keep_largest",
-        "threshold",
-        "no_clean_up",
-    }
-    stated = stated_options(but=mine)
+def _refuse(reason: str, *, but: Collection[str]) -> None:
+    """Refuse the options on the command line that have no meaning here."""
+    stated = stated_options(but=but)
     if stated:
-        raise click.UsageError(f"RUN is evaluated on its own store and labels: leave out {', '.join(stated)}")
+        raise click.UsageError(f"{reason}: leave out {', '.join(stated)}")
 
 
 def _compare(prediction: Path, reference: Path, as_json: bool, given: dict[str, Any]) -> None:

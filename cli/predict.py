@@ -1,5 +1,6 @@
 """`kerasbalance predict`: a run's model on new CT, as DICOM SEG, RTSTRUCT or NIfTI."""
 
+import functools
 import math
 from collections.abc import Iterable
 from dataclasses import asdict
@@ -11,8 +12,13 @@ import click
 from kerasbalance.cli.backend import backend_option, choose_backend, devices_option, use_devices
 from kerasbalance.cli.common import (
     CONTEXT,
+    EVERYDAY,
     FAILED,
     PARTLY,
+    RUN,
+    GroupedCommand,
+    GroupedOption,
+    clean_up_option,
     duration,
     json_option,
     model_option,
@@ -21,6 +27,7 @@ from kerasbalance.cli.common import (
     readable,
     reports_errors,
     say,
+    threshold_option,
 )
 
 if TYPE_CHECKING:
@@ -28,43 +35,76 @@ if TYPE_CHECKING:
     from kerasbalance.experiments.runs.prediction_table import CaseRow
 
 _PATH = click.Path(path_type=Path)
+_FILES, _READING = "The files that are written", "How CT are read"
+_option = functools.partial(click.option, cls=GroupedOption)
 
 
 @click.command(
+    cls=GroupedCommand,
     context_settings=CONTEXT,
     epilog="Examples:  kerasbalance predict run ct/ --out liver.dcm;  kerasbalance predict run cts/ --out liver/",
 )
 @click.argument("run", type=_PATH)
 @click.argument("ct", type=_PATH)
-@click.option(
+@_option(
     "--out",
+    group=EVERYDAY,
     required=True,
     type=_PATH,
-    help="The new file for one CT (.dcm, .nii or .nii.gz), or the folder for all CT at or below CT.",
+    help="The new file for one CT (.dcm, .nii or .nii.gz), or the folder for every CT at or below CT.",
 )
-@click.option(
+@_option(
     "--format",
     "form",
+    group=EVERYDAY,
     type=click.Choice(["seg", "rtstruct", "nifti"]),
-    help="The format of the files. Default: DICOM SEG for .dcm and, in a folder, for DICOM CT; else NIfTI.",
+    help="The format of the files. The default is DICOM SEG for a name in .dcm and, in a folder, for DICOM CT; "
+    "otherwise NIfTI.",
 )
-@click.option(
-    "--labelmap", is_flag=True, help="Write the SEG as LABELMAP: far smaller, for readers of 2024 and later."
+@_option(
+    "--preview",
+    group=EVERYDAY,
+    is_flag=True,
+    help="Draw a picture (PNG) beside each file: three planes with contours.",
 )
-@click.option("--preview", is_flag=True, help="Draw a PNG beside each file: three planes with contours.")
-@click.option("--largest-component", is_flag=True, help="Keep only the largest connected part of each organ.")
-@click.option(
-    "--series", type=click.IntRange(min=1), help="The number of the CT series, as inspect lists them."
+@json_option
+@_option("--overwrite", group=_FILES, is_flag=True, help="Replace files that exist.")
+@_option(
+    "--labelmap",
+    group=_FILES,
+    is_flag=True,
+    help="Write a SEG as LABELMAP. It is far smaller, but only readers of 2024 and later understand it.",
 )
-@click.option("--allow", default="", metavar="NAMES", help="Relax checks of the CT by name, as in ingest.")
-@click.option(
-    "--mend", is_flag=True, help="Mint UIDs that the CT's headers lack, instead of refusing DICOM output."
+@_option(
+    "--mend",
+    group=_FILES,
+    is_flag=True,
+    help="Mint the UIDs that a DICOM file needs and the CT's headers lack, instead of refusing the CT.",
 )
-@click.option("--overwrite", is_flag=True, help="Replace files that are there.")
+@_option(
+    "--largest-component",
+    group=RUN,
+    is_flag=True,
+    help="Keep only the largest connected part of each organ, whatever the run chose.",
+)
+@threshold_option
+@clean_up_option
 @model_option
+@_option(
+    "--series",
+    group=_READING,
+    type=click.IntRange(min=1),
+    help="The number of the CT series in its folder, as inspect lists them.",
+)
+@_option(
+    "--allow",
+    group=_READING,
+    default="",
+    metavar="NAMES",
+    help="Relax checks of the CT by name, separated by commas, as in ingest.",
+)
 @backend_option
 @devices_option
-@json_option
 @reports_errors
 def predict(
     run: Path,
@@ -72,18 +112,20 @@ def predict(
     out: Path,
     allow: str,
     model: str | None,
+    threshold: float | None,
+    no_clean_up: bool,
     backend: str | None,
     devices: int | str | None,
     as_json: bool,
     show_paths: bool,
     **given: Any,
 ) -> None:
-    """Segment one CT, or all CT of a folder, with the model of RUN.
+    """Segment one CT, or every CT of a folder, with the model of RUN.
 
-    CT is a DICOM series (folder), a NIfTI file, or a folder with many of them; --out says which is meant. For many,
-    each file in the folder --out bears a key of its CT that tells nobody who it is, and predictions.csv there lists
-    the CT by number with volumes, seconds and refusals. A CT that is refused does not stop the others (exit code 3).
-    The same command again skips what is there and does the rest.
+    CT is a DICOM series (folder), an image file, or a folder with many of them; --out decides which is meant. For
+    many, each file in the folder --out is named by a key that tells nobody who the patient is. The table
+    predictions.csv in that folder lists every CT by its number, with volumes, seconds and refusals. A CT that is
+    refused does not stop the others (exit code 3). The same command again skips what is there and does the rest.
 
     The headers are checked before the model runs. A DICOM SEG or RTSTRUCT refers to the source images and opens over
     them in a viewer; it needs a DICOM series. Not for diagnosis.
@@ -95,7 +137,7 @@ def predict(
     options = PredictOptions(allow=frozenset(filter(None, allow.split(","))), **given)
     if not is_file_name(out) and out.suffix and not out.is_dir():
         raise click.UsageError("--out ends in none of .dcm, .nii and .nii.gz; a folder's name has no ending")
-    predictor = Predictor(run, model)
+    predictor = Predictor(run, model, threshold=threshold, no_clean_up=no_clean_up)
     if is_file_name(out):
         rows = [_predict_one(predictor, ct, out, options)]
         if not as_json:

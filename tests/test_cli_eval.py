@@ -114,6 +114,21 @@ def test_masks_in_other_voxel_orders_are_compared_in_space(masks):
     assert_cases(found, CASES)
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--store", "s"),
+        ("--model", "a:b"),
+        ("--backend", "torch"),
+        ("--threshold", "0.3"),
+        ("--no-clean-up",),
+    ],
+)
+def test_what_only_a_run_needs_is_refused_for_two_masks_as_it_is_typed(masks, words):
+    message = refused(2, "--prediction", masks / "p.dcm", "--reference", masks / "r.nii.gz", *words)
+    assert f"two masks need no model and no store: leave out {words[0]}" in " ".join(message.split())
+
+
 def test_the_table_shows_what_was_found(masks):
     done = run("--prediction", masks / "p.dcm", "--reference", masks / "r.nii.gz", *BOTH, "--tolerance", "1")
     lines = done.output.splitlines()

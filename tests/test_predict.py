@@ -152,6 +152,14 @@ def test_one_ct_gives_the_same_labels_in_every_format(home, tmp_path, form):
     np.testing.assert_array_equal(read_mask(out, volume, rules).labels, expected)
 
 
+def test_a_threshold_of_the_users_own_decides_and_counts_as_another_prediction(home, tmp_path):
+    words = (home / "run", home / "cts" / "a", "--out", tmp_path / "out", "--json")
+    plain, high = (json.loads(call(*words[:3], tmp_path / name, "--json", *more))["cases"][0]["volumes_ml"]
+                  for name, more in (("out", ()), ("high", ("--threshold", "0.99"))))  # fmt: skip
+    assert sum(high.values()) < sum(plain.values())
+    assert "or of other options" in call(*words, "--threshold", "0.99", code=1)
+
+
 def test_json_holds_volumes_and_refusals(home, tmp_path):
     words = (home / "run", home / "cts", "--out", tmp_path / "out", "--json")
     cases = json.loads(call(*words, code=3))["cases"]

@@ -165,7 +165,7 @@ def test_a_threshold_for_two_masks_is_refused(tmp_path):
     words = ("eval", "--prediction", "p.nii", "--reference", "r.nii", "--threshold", "0.3")
     done = invoke(tmp_path, *words)
     assert done.exit_code == 2
-    assert "--threshold and --no-clean-up need a RUN" in " ".join(done.output.split())
+    assert "two masks need no model and no store: leave out --threshold" in " ".join(done.output.split())
 
 
 def test_a_segmenter_decides_each_organ_at_its_own_threshold_in_the_graph_as_on_the_host():

@@ -29,6 +29,7 @@ from kerasbalance.evaluation.cases import keep_largest_component
 from kerasbalance.experiments.report.figures import check_can_draw
 from kerasbalance.experiments.report.preview import preview_png
 from kerasbalance.experiments.runs.model import Segmenter
+from kerasbalance.experiments.runs.operating_point import read_operating_point
 from kerasbalance.experiments.runs.segment import load_segmenter, plane_map, run_parts, segment_volume
 from kerasbalance.training.checkpoint import MANIFEST, checkpoint_entries
 
@@ -83,13 +84,25 @@ class Predictor:
     Args:
         run: A run's folder; its store is not needed.
         model: The run's model, to be named again where it is code of the user's own.
+        threshold: The probability above which a voxel is predicted; None for what the run chose.
+        no_clean_up: Whether to leave out the clean-up that the run chose.
 
     Raises:
-        DataError: If there is no run, or its model was not named (codes `NO_RUN`, `OWN_MODEL`).
+        DataError: If there is no run, or its model was not named, or its operating point is not readable (codes
+            `NO_RUN`, `OWN_MODEL`, `OPERATING_POINT`).
     """
 
-    def __init__(self, run: Path, model: str | None = None) -> None:
+    def __init__(
+        self,
+        run: Path,
+        model: str | None = None,
+        *,
+        threshold: float | None = None,
+        no_clean_up: bool = False,
+    ) -> None:
         self.folder, self.record = run_parts(run, model)
+        point = read_operating_point(self.folder.point_file, self.organs)
+        self.point = point.changed(threshold, no_clean_up=no_clean_up)
         self._loaded: tuple[tuple[int, int], Segmenter] | None = None
 
     @property
@@ -117,9 +130,12 @@ class Predictor:
             raise DataError(
                 "CHECKPOINT", "a run without a checkpoint", "one that was trained", "train it first"
             )
-        parts = [self.folder.record_file, entries[0] / MANIFEST, self.folder.point_file]
-        hashes = (hashlib.sha256(read_file(part)).digest() for part in parts if part.exists())
-        return hashlib.sha256(b"".join(hashes)).hexdigest()
+        parts = [
+            read_file(self.folder.record_file),
+            read_file(entries[0] / MANIFEST),
+            repr(self.point.organs).encode(),
+        ]
+        return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def load(self, grid: Grid) -> Segmenter:
         """Return the model for the slices of a CT.
@@ -130,7 +146,7 @@ class Predictor:
         plane = plane_map(self.record, grid).plane
         if self._loaded is None or self._loaded[0] != plane:
             self._loaded = None  # one model at a time
-            self._loaded = (plane, load_segmenter(self.folder, self.record, plane))
+            self._loaded = (plane, load_segmenter(self.folder, self.record, plane, self.point))
         return self._loaded[1]
 
     def segment(self, volume: Volume, progress: Progress) -> tuple[NDArray[np.uint8], tuple[Note, ...]]:
