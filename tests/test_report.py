@@ -228,7 +228,13 @@ def test_cases_beyond_the_limit_are_one_group():
 def test_the_gallery_takes_the_lowest_scores_and_few_of_a_case():
     case = ["a"] * 4 + ["b"] * 3
     rows = gallery.pick_hardest(table([0, 0, 0.1, 0.2, 0.3, 0.4, 1], [1, 9, 1, 1, 1, 1, 1], case), per_case=3)
-    assert rows.tolist() == [1, 0, 2, 4, 5]
+    assert rows.tolist() == [0, 1, 2, 4, 5]
+
+
+def test_of_slices_with_one_score_the_gallery_shows_the_chosen_ones_in_the_order_of_the_table():
+    tied = table([0, 0, 0, 0], [9, 1, 5, 2], list("abcd"))
+    chosen = dataclasses.replace(tied, hard=np.array([False, True, False, True]))
+    assert gallery.pick_hardest(chosen, count=3).tolist() == [1, 3, 0]
 
 
 def test_outlines_run_around_the_pixels_of_the_mask():

@@ -237,3 +237,51 @@ def test_slices_that_are_all_perfect_are_drawn_alike():
 def test_a_uniform_share_out_of_range_is_refused(share):
     with pytest.raises(ValueError, match="expected a share above 0 and at most 1"):
         kb.ProportionalSampler([1], uniform=share)
+
+
+def hard_of(scores, iteration=None, **options):
+    count = len(scores)
+    sampler = kb.HardSliceSampler([count], range(count), kb.lowest(0.2), **options)
+    return sampler.update(scores, iteration=iteration)
+
+
+def test_ties_are_drawn_and_neither_the_first_nor_the_last_of_the_store():
+    result = hard_of([0.0] * 100)
+    chosen = result.ref[result.hard]
+    assert len(chosen) == 20
+    assert chosen.min() < 20 <= 80 <= chosen.max()
+    assert 30 < chosen.mean() < 70
+
+
+def test_the_draw_is_a_function_of_seed_and_iteration():
+    results = [hard_of([0.0] * 100, at, seed=seed) for seed, at in ((1, 5), (1, 5), (2, 5), (1, 6))]
+    first, again, other_seed, later = (result.ref[result.hard].tolist() for result in results)
+    assert first == again
+    assert first not in (other_seed, later)
+
+
+def test_the_result_says_how_many_were_tied():
+    result = hard_of([0.1, 0.5, 0.5, 0.5, 0.5, 0.9, 0.9, 1, 1, 1])
+    assert result.reason[0] == "hard"
+    assert sorted(result.reason[1:5]) == ["hard", "tied", "tied", "tied"]
+    assert result.reason[5:].tolist() == ["easy"] * 5
+    assert result.tied == 4
+    assert "2 hard of 10, 4 tied" in repr(result)
+
+
+def test_without_ties_none_is_tied():
+    assert hard_of([0.1, 0.2, 0.3, 0.4, 0.5]).tied == 0
+
+
+def test_a_sampler_of_version_0_1_goes_on_with_the_first_of_equal_slices():
+    sampler = kb.HardSliceSampler([100], range(100), kb.lowest(0.2))
+    sampler.load_state(kb.Index([100]).state())  # what version 0.1 saved
+    result = sampler.update([0.0] * 100)
+    assert result.ref[result.hard].tolist() == list(range(20))
+    assert set(result.reason) == {"hard", "easy"}
+    assert "seed" not in sampler.state()
+
+
+def test_a_negative_seed_is_refused():
+    with pytest.raises(ValueError, match="received seed=-1; expected a whole number >= 0"):
+        hard_of([0.0] * 10, seed=-1)

@@ -24,7 +24,8 @@ class MiningResult:
         hard: Bool `(slices,)`, whether the slice was added.
         reason: Str `(slices,)`: `hard` (the rule chose it), `floor` (added to reach the least share), `easy`
             (not chosen), `suspect` (among the very worst, set aside as a possible label error), `case_full`
-            (its case has its number), `capped` (beyond the largest share), `weighted` (drawn in proportion).
+            (its case has its number), `capped` (beyond the largest share), `tied` (its score is that of the last
+            slice that was added, and the draw was for another), `weighted` (drawn in proportion).
         copies: Float64 `(slices,)`, visits a pass that the slice owes to mining: a whole number where slices
             are added, the expected number where they are drawn in proportion.
         threshold: The score under which slices were called hard; NaN where there is none.
@@ -44,8 +45,14 @@ class MiningResult:
     def __len__(self) -> int:
         return len(self.ref)
 
+    @property
+    def tied(self) -> int:
+        """How many slices shared the score of the last one that was added, if some of them were not added."""
+        lost = self.reason == "tied"
+        return int((lost | (self.hard & np.isin(self.score, self.score[lost]))).sum())
+
     def __repr__(self) -> str:
-        found = f"{int(self.hard.sum())} hard of {len(self)}"
+        found = f"{int(self.hard.sum())} hard of {len(self)}" + (f", {self.tied} tied" if self.tied else "")
         return f"MiningResult({found}, {self.rule}, iteration {self.iteration})"
 
     def to_csv(self, path: str | Path) -> None:

@@ -137,8 +137,8 @@ def below(threshold: float) -> Rule:
 def lowest(share: float) -> Rule:
     """Call the worst share of the slices hard, rounded up to a whole slice.
 
-    A tie is broken in favour of the slice that comes first among the candidates. A slice with score 1 is
-    never hard, so fewer may be chosen.
+    Of equal scores the first ones given are taken; the samplers give them in an order that is drawn. A slice with
+    score 1 is never hard, so fewer may be chosen.
 
     Args:
         share: From 0 to 1.

@@ -13,6 +13,9 @@ from kerasbalance.mining.result import MiningResult
 from kerasbalance.mining.rules import NO_REFS, Mask, Rule, Scores
 
 EASY, HARD, FLOOR, SUSPECT, CASE_FULL, CAPPED = "easy", "hard", "floor", "suspect", "case_full", "capped"
+TIED = "tied"
+_TIES = 2
+"""Marks the draws that break ties among those of the same seed."""
 
 
 class Sampler(Protocol):
@@ -50,7 +53,8 @@ class HardSliceSampler:
 
     Each `update` starts from `base` again: what an earlier one added is not kept. A guard is applied after
     the rule, in this order: suspects aside, number a case, largest share, least share. Shares are of all
-    candidates. Nothing is random; ties go to the slice that comes first among the candidates. A slice with
+    candidates. Only ties are random: which of several slices with one score is chosen is drawn anew in each update,
+    from the seed and the iteration, and the others have the reason `tied`. A slice with
     several organs is as hard as its worst organ. A slice with score 1, for instance an empty one that was
     left empty, is never added.
 
@@ -68,6 +72,8 @@ class HardSliceSampler:
         skip_worst: This share of the candidates, the very worst, is set aside: often their labels are wrong.
         cases: `(candidates,)`, the case of each candidate; needed by `max_per_case`.
         max_per_case: At most so many slices of one case, its worst ones.
+        seed: Seed of the draw that breaks ties, >= 0. Not the order of the candidates: slices next to each other
+            are alike.
 
     Raises:
         ValueError: If an argument is out of range or contradicts another.
@@ -97,6 +103,7 @@ class HardSliceSampler:
         skip_worst: float = 0.0,
         cases: ArrayLike | None = None,
         max_per_case: int | None = None,
+        seed: int = 0,
     ) -> None:
         self.base = as_refs(base, "base")
         self.candidates = distinct_refs(candidates, "candidates")
@@ -106,6 +113,7 @@ class HardSliceSampler:
         self.min_share, self.max_share, self.skip_worst = min_share, max_share, skip_worst
         self.cases = None if cases is None else np.asarray(cases)
         self.max_per_case = max_per_case
+        self.seed: int | None = seed  # None in a run of version 0.1, where the first of the candidates won
         self._check()
         self.index = self._index_with(NO_REFS)
 
@@ -133,7 +141,7 @@ class HardSliceSampler:
             ValueError: If there is not one score for each candidate, or a score is NaN or out of range.
         """
         score = slice_scores(scores, self.candidates)
-        reason, threshold = self._decide(score, reference)
+        reason, threshold = self._decide(score, reference, self._draw(len(score), iteration))
         hard = (reason == HARD) | (reason == FLOOR)
         self.index = self._index_with(self.candidates[hard])
         copies = hard * float(self.repeat * len(self.flips))
@@ -142,25 +150,37 @@ class HardSliceSampler:
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
-        """Return the index as arrays; the options are the caller's to repeat."""
-        return self.index.state()
+        """Return the index and the seed as arrays; the options are the caller's to repeat."""
+        state = self.index.state()
+        return state if self.seed is None else {**state, "seed": np.array(self.seed)}
 
     def load_state(self, state: dict[str, NDArray[Any]]) -> None:
-        """Return to the index that `state` describes."""
+        """Return to the index that `state` describes; one of version 0.1 has no seed."""
         self.index = Index.from_state(state)
+        self.seed = int(state["seed"]) if "seed" in state else None
 
-    def _decide(self, score: Scores, reference: SliceScores | None) -> tuple[NDArray[np.str_], float]:
+    def _draw(self, candidates: int, iteration: int | None) -> Refs:
+        """Return the order in which slices of one score are chosen."""
+        if self.seed is None:
+            return np.arange(candidates)
+        return np.random.default_rng((self.seed, _TIES, iteration or 0)).permutation(candidates)
+
+    def _decide(
+        self, score: Scores, reference: SliceScores | None, draw: Refs
+    ) -> tuple[NDArray[np.str_], float]:
         """Return the reason of every candidate and the rule's threshold."""
-        worst_first = np.argsort(score, kind="stable")
+        worst_first = draw[np.argsort(score[draw], kind="stable")]
         reason = np.full(len(score), EASY, dtype="<U9")
         reason[worst_first[: int(self.skip_worst * len(score) + 1e-9)]] = SUSPECT
-        asked = np.flatnonzero(reason != SUSPECT)
+        asked = draw[reason[draw] != SUSPECT]
         chosen, threshold = self.rule.select(score[asked], reference)
         reason[asked[chosen]] = HARD
         self._limit_cases(reason, worst_first, HARD)
         hard = worst_first[reason[worst_first] == HARD]
         reason[hard[int(self.max_share * len(score) + 1e-9) :]] = CAPPED
         self._fill(reason, worst_first, score < 1)
+        if self.seed is not None:
+            _mark_tied(reason, score)
         return reason, threshold
 
     def _limit_cases(self, reason: NDArray[np.str_], worst_first: Refs, kind: str) -> None:
@@ -195,6 +215,8 @@ class HardSliceSampler:
                 raise ValueError(
                     explain(f"{name}={getattr(self, name)!r}", "a share from 0 to 1", "pass 0.1 for a tenth")
                 )
+        if self.seed is not None and self.seed < 0:
+            raise ValueError(explain(f"seed={self.seed}", "a whole number >= 0", "leave seed out for 0"))
         if self.min_share > self.max_share:
             raise ValueError(
                 explain(
@@ -223,6 +245,15 @@ class HardSliceSampler:
                     f"cases of shape {self.cases.shape}", f"{len(self.candidates)} cases", "one a candidate"
                 )
             )
+
+
+def _mark_tied(reason: NDArray[np.str_], score: Scores) -> None:
+    """Say of the slices that lost a draw that they did, where the scores alone decide."""
+    chosen, left = np.isin(reason, (HARD, FLOOR)), np.isin(reason, (EASY, CAPPED))
+    if chosen.any() and left.any():
+        last = score[chosen].max()
+        if score[left].min() == last:
+            reason[left & (score == last)] = TIED
 
 
 def mine_on_top(refs: ArrayLike, rule: Rule, **options: Any) -> HardSliceSampler:

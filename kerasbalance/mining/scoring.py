@@ -16,7 +16,7 @@ from kerasbalance.batches.index import Refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import NonFiniteError, explain
 from kerasbalance.losses.labels import check_labels
-from kerasbalance.mining import compiled_loss
+from kerasbalance.mining import loss_settings
 from kerasbalance.mining.counts import SliceScores, ThresholdScores
 from kerasbalance.mining.decision import THRESHOLDS
 from kerasbalance.mining.kept import kept_scorer
@@ -76,7 +76,7 @@ def score_slices(
                [1.]])
     """
     model = synchronised(model)
-    from_logits = threshold is None and compiled_loss.from_logits(model)
+    from_logits = threshold is None and loss_settings.from_logits(model)
     value = 0.5 if threshold is None else threshold
     counts = SliceCounts((value,), _ignored(model, ignore_label), from_logits)
     return _score(model, source, check_request(source, refs, batch_size), batch_size, counts, progress).at(
@@ -129,7 +129,7 @@ def score_at_thresholds(
         raise ValueError(explain("no threshold", "at least one", "pass thresholds=(0.5,)"))
     model = synchronised(model)
     label = _ignored(model, ignore_label)
-    counts = SliceCounts(tuple(thresholds), label, compiled_loss.from_logits(model))
+    counts = SliceCounts(tuple(thresholds), label, loss_settings.from_logits(model))
     size = shared_size(batch_size, model)
     return _score(model, source, check_request(source, refs, batch_size), size, counts, progress)
 
@@ -151,7 +151,7 @@ def _score(
 
 
 def _ignored(model: Any, ignore_label: int | None) -> int | None:
-    return compiled_loss.ignored_label(model) if ignore_label is None else ignore_label
+    return loss_settings.ignored_label(model) if ignore_label is None else ignore_label
 
 
 class _Scorer(keras.Model):  # type: ignore[misc]  # untyped

@@ -71,7 +71,7 @@ def label_dice(first: NDArray[np.uint8], second: NDArray[np.uint8]) -> NDArray[n
 
 
 def pick_hardest(table: SliceTable, count: int = COUNT, per_case: int = PER_CASE) -> NDArray[np.int64]:
-    """Return the rows of the slices to show: the lowest scores, of equal ones the largest organ first.
+    """Return the rows of the slices to show: the lowest scores, of equal ones those that were chosen first.
 
     Args:
         table: the candidates.
@@ -79,11 +79,11 @@ def pick_hardest(table: SliceTable, count: int = COUNT, per_case: int = PER_CASE
         per_case: at most so many of one case, so that one bad case does not fill the gallery.
 
     Returns:
-        int64 rows of the table; slices with score 1 are never among them.
+        int64 rows of the table, of equal slices in its order; slices with score 1 are never among them.
     """
     chosen: list[int] = []
     taken: dict[str, int] = {}
-    for row in np.lexsort((table.ref, -table.pixels, table.score)).tolist():
+    for row in np.lexsort((~table.hard, table.score)).tolist():
         case = str(table.case[row])
         if len(chosen) == count or table.score[row] >= 1:
             break

@@ -56,7 +56,9 @@ def _mining(contents: Contents) -> str:
     if len(options.mine_iterations) > 1:
         scored = f"Every {options.mine_every:,} iterations {slices}the last time, "
     share, threshold = 100 * hard / len(table), number(table.threshold, 3)
-    worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold})"
+    lost = int((table.reason == "tied").sum())
+    drawn = f", drawn among {lost:,} more of that Dice" if lost else ""
+    worst = f"the {hard:,} on which it did worst ({share:.0f} %, Dice up to {threshold}{drawn})"
     return scored + STRATEGIES[options.strategy].outcome.format(worst=worst, hard=hard)
 
 

@@ -40,6 +40,7 @@ class Material:
             "base_flips": self.flips,
             "repeat": self.repeat,
             "skip_worst": self.skip_worst,
+            "seed": self.seed,
         }
 
 

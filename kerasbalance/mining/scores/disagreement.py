@@ -13,7 +13,7 @@ from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.batches.index import flip_codes
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import explain
-from kerasbalance.mining import compiled_loss
+from kerasbalance.mining import loss_settings
 from kerasbalance.mining.kept import kept_scorer
 from kerasbalance.mining.reading import check_request
 from kerasbalance.mining.scores.scorer import Scorer, scored
@@ -69,7 +69,7 @@ def score_by_disagreement(
     if 0 in codes:
         raise ValueError(explain(f"flips={flips!r}", 'flips other than "none"', 'pass flips=("horizontal",)'))
     model = synchronised(model)
-    logits = threshold is None and compiled_loss.from_logits(model)
+    logits = threshold is None and loss_settings.from_logits(model)
     value = 0.5 if threshold is None else threshold
 
     def score(batch: Batch) -> Any:
