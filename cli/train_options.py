@@ -83,6 +83,9 @@ TABLE = (
            "part B."),
     _entry("--test-share", group=CASES, study=True, type=float, help="The share of the cases that is kept for "
            "evaluation."),
+    _entry("--test-seed", group=CASES, type=int, help="The seed of the choice of the test cases; the default is "
+           "--seed. Runs of several seeds with one --test-seed have the same test cases, so that eval can average "
+           "them."),
     _entry("--validation-share", group=CASES, type=float, help="The share of the cases that is kept for validation: "
            "their mean Dice is measured after each epoch. They are not trained on."),
     _entry("--keep", group=CASES, type=click.Choice(["best", "last"]), help="The weights that the run keeps: those of "

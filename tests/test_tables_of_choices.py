@@ -109,6 +109,7 @@ def test_every_option_of_the_table_is_shown_by_train_and_the_shared_ones_by_stud
     ("optimizer", "lion", "one of sgd, adamw"), ("power", 0.0, "above 0"), ("repeat", 0, "1 or more"),
     ("skip_worst", 1.0, "below 1"), ("mine_every", 0, "1 or more"), ("mine_every", 4_000, "less than the 4000"),
     ("keep", "first", "one of best, last"), ("patience", 0, "1 or more epochs"),
+    ("test_seed", -1, "0 or more"),
 ])  # fmt: skip
 def test_a_value_out_of_range_is_refused_with_the_range_and_its_option(name, value, expected):
     with pytest.raises(DataError, match=expected) as refusal:

@@ -1,7 +1,7 @@
 """A run's model on its test cases: case by case, slice by slice, and as the paper sums it up."""
 
 import math
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,10 +15,11 @@ from kerasbalance.evaluation.cases import (
     keep_largest_component,
     summarise_cases,
 )
+from kerasbalance.experiments.runs.ensemble import Ensemble
 from kerasbalance.experiments.runs.evaluation_files import Evaluation
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.parts import TEST
-from kerasbalance.experiments.runs.segment import load_segmenter, segment_case
+from kerasbalance.experiments.runs.segment import segment_case
 from kerasbalance.experiments.runs.train import Run
 
 Progress = Callable[[int], None]
@@ -31,26 +32,53 @@ def evaluate_run(
     keep_largest: Collection[str] = (),
     progress: Progress = lambda done: None,
 ) -> Evaluation:
-    """Segment the test cases of a run and compare with their reference.
+    """Segment the test cases of a run and compare with their reference; see `evaluate_runs`."""
+    return evaluate_runs([run], point=point, keep_largest=keep_largest, progress=progress)
+
+
+def common_test_cases(runs: Sequence[Run]) -> list[int]:
+    """Return the numbers of the cases on which runs can be judged together: test cases of each of them.
+
+    Raises:
+        DataError: If there is none, or the runs were trained on different stores (codes `SPLIT`, `ENSEMBLE`).
+    """
+    if len({run.record.store_digest for run in runs}) > 1:
+        raise DataError("ENSEMBLE", "runs on different cases", "one store for all runs",
+                        "evaluate together only runs that were trained on the same store")  # fmt: skip
+    tested = set.intersection(*({row.case for row in run.rows if row.part == TEST} for run in runs))
+    numbers = [n for n, case in enumerate(runs[0].store.cases) if case.key in tested]
+    if not numbers:
+        which = "a run without test cases" if len(runs) == 1 else "runs without a common test case"
+        raise DataError("SPLIT", which, "at least one", "train with --test-share above 0, and runs to be averaged with "
+                        "the same test cases")  # fmt: skip
+    return numbers
+
+
+def evaluate_runs(
+    runs: Sequence[Run],
+    flips: tuple[str, ...] = ("none",),
+    *,
+    point: OperatingPoint | None = None,
+    keep_largest: Collection[str] = (),
+    progress: Progress = lambda done: None,
+) -> Evaluation:
+    """Segment the common test cases of runs with the average of their networks and compare with their reference.
 
     Args:
-        run: the run, opened with its store.
-        point: the threshold and the clean-up of each organ; the run's own by default.
+        runs: one run or several on the same store, opened with it.
+        flips: the flips over which outputs are averaged too.
+        point: the threshold and the clean-up of each organ; that of `Ensemble.point` by default.
         keep_largest: organs to evaluate once more with only the largest connected part of the prediction.
         progress: called with the number of slices done since the last call.
 
     Raises:
-        DataError: the run has no test cases, no sound checkpoint or no readable operating point (codes `SPLIT`,
-            `CHECKPOINT`, `OPERATING_POINT`).
+        DataError: the runs have no common test cases, do not fit together, or lack a sound checkpoint or a readable
+            operating point (codes `SPLIT`, `ENSEMBLE`, `CHECKPOINT`, `OPERATING_POINT`).
     """
-    tested = {row.case for row in run.rows if row.part == TEST}
-    numbers = [n for n, case in enumerate(run.store.cases) if case.key in tested]
-    if not numbers:
-        raise DataError(
-            "SPLIT", "a run without test cases", "at least one", "train with --test-share above 0"
-        )
+    run, numbers = runs[0], common_test_cases(runs)
     source = run.source()
-    segmenter = load_segmenter(run.folder, run.record, source.source.plane, point)
+    ensemble = Ensemble(tuple((each.folder, each.record) for each in runs), flips)
+    segmenter = ensemble.load(source.source.plane, point)
     cases: list[CaseMetrics] = []
     slices: list[SliceMetrics] = []
     cleaned: list[CaseMetrics] = []
@@ -69,6 +97,7 @@ def evaluate_run(
         summarise_cases(cleaned) if cleaned else (),
         point=segmenter.point,
         on_ct=sum(run.store.cases[number].is_judged_on_ct for number in numbers),
+        notes=ensemble.notes(),
         on_store=sum(not run.store.cases[number].is_judged_on_ct for number in numbers),
     )
 

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
-from kerasbalance.data.errors import DataError
+from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
@@ -29,6 +29,7 @@ class Evaluation:
         on_ct: Cases that were judged on their CT's own grid.
         on_store: Cases that were judged on the store's grid, since an older ingest kept no other reference.
         point: The threshold and the clean-up of each organ that made masks of the network's output.
+        notes: Remarks on how it was predicted.
     """
 
     cases: tuple[CaseMetrics, ...]
@@ -38,6 +39,7 @@ class Evaluation:
     on_ct: int = 0
     on_store: int = 0
     point: OperatingPoint | None = None
+    notes: tuple[Note, ...] = ()
 
 
 def write_evaluation(folder: Path, evaluation: Evaluation) -> None:

@@ -150,3 +150,21 @@ def read_operating_point(path: Path, organs: Sequence[str]) -> OperatingPoint:
         raise DataError("OPERATING_POINT", "a run without a readable operating_point.json", "the file that train wrote",
                         "restore it, or run train --resume, which writes it again", path=path) from None  # fmt: skip
     return found
+
+
+def mean_point(points: Sequence[OperatingPoint]) -> OperatingPoint:
+    """Return the point for an average of runs: each organ's mean threshold, and the clean-up on which all agree.
+
+    Args:
+        points: Of the same organs; the only one is returned as it is.
+    """
+    if len(points) == 1:
+        return points[0]
+    organs = []
+    for same in zip(*(point.organs for point in points), strict=True):
+        clean_ups = {one.clean_up for one in same}
+        threshold = round(sum(one.threshold for one in same) / len(same), 6)
+        organs.append(
+            OrganPoint(same[0].organ, threshold, clean_ups.pop() if len(clean_ups) == 1 else NO_CLEAN_UP)
+        )
+    return OperatingPoint(tuple(organs))

@@ -69,6 +69,8 @@ class TrainOptions:
         patience: epochs without a better validation Dice, counted from the first mining on, after which the
             training stops; None for never.
         seed: of the split, the weights and the order.
+        test_seed: of the choice of the test cases alone, so that runs of several seeds can be judged on the same
+            cases; None for `seed`.
         precision: Keras' dtype policy.
         callbacks: "package.module:function" of each callback of the user's own; never imported by this name alone.
 
@@ -103,6 +105,7 @@ class TrainOptions:
     keep: str = _checked("last", lambda v: v in KEEP, f"one of {', '.join(KEEP)}")
     patience: int | None = _checked(None, lambda v: v is None or v >= 1, "1 or more epochs")
     seed: int = _checked(0, lambda v: v >= 0, "0 or more")
+    test_seed: int | None = _checked(None, lambda v: v is None or v >= 0, "0 or more")
     precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")
     callbacks: tuple[str, ...] = _checked((), lambda v: len(set(v)) == len(v) and all(":" in name for name in v),
                                           "package.module:function, each once")

@@ -47,8 +47,8 @@ def split_store(
     Args:
         store: the cases.
         options: organs, shares and seed.
-        test_seed: of the choice of the test cases, where they shall be the same for several seeds; the run's own
-            seed by default.
+        test_seed: of the choice of the test cases, where they shall be the same for several seeds; the options' own
+            by default.
 
     Raises:
         DataError: too few cases or patients for the parts that were asked for (code `SPLIT`).
@@ -57,7 +57,8 @@ def split_store(
     rows = [SplitRow(c.key, c.patient, "", c.slices, _positive(c, options.organs)) for c in cases]
     parts: dict[str, str] = {}
     try:
-        first = options.seed if test_seed is None else test_seed
+        seeds = (test_seed, options.test_seed, options.seed)
+        first = next(seed for seed in seeds if seed is not None)
         rest = _take(rows, options.test_share, first, TEST, parts)
         if options.validation_share:
             share = options.validation_share / (1 - options.test_share)
