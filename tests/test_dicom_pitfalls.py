@@ -340,7 +340,7 @@ def test_several_series_in_a_folder_are_listed_and_one_is_chosen_by_number(tmp_p
     assert str(error) == (
         "SEVERAL_SERIES: 2 CT series (1: 12 images of 32 x 32; 2: 7 images of 16 x 16) that differ in "
         "SeriesInstanceUID, size; expected one; "
-        "choose one with --series NUMBER or name its folder"
+        "name the folder of one, or with --mask its number: --series NUMBER"
     )
     np.testing.assert_array_equal(read(tmp_path, number=2).hu, two.hu)
     with pytest.raises(DataError, match=r"^NO_SERIES: series number 3; expected 1 to 2"):

@@ -110,7 +110,7 @@ def test_a_metaimage_without_a_matrix_is_told_as_a_placeholder(tmp_path):
     [
         (write_nrrd, {"space": None}, "NO_GEOMETRY: a NRRD file that does not state the directions"),
         (write_nrrd, {"space": "scanner-xyz"}, "NO_GEOMETRY: a NRRD file that does not state the directions"),
-        (write_nrrd, {"space_directions": "(1,0,0) (0,1,0)"}, "NO_GEOMETRY: NRRD space directions that do not"),
+        (write_nrrd, {"space_directions": "(1,0,0) (0,1,0)"}, "NO_GEOMETRY: a NRRD file that does not"),
         (write_nrrd, {"space_origin": None}, "NO_GEOMETRY: a NRRD file that does not state the place"),
         (write_nrrd, {"space_units": '"mm" "m" "mm"'}, "NO_GEOMETRY: a NRRD file with several units"),
         (write_nrrd, {"space_origin": "(0,0,nan)"}, "NO_GEOMETRY: a NRRD affine that is not finite"),

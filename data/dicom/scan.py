@@ -141,7 +141,7 @@ def choose_series(scan: Scan, number: int | None = None) -> Series:
         listed += f"; and {len(chosen) - _LISTED} more" if len(chosen) > _LISTED else ""
         raise _error(scan, "SEVERAL_SERIES", f"{len(chosen)} CT series ({listed}) that differ in "
                      f"{difference(chosen)}", "one",
-                     "choose one with --series NUMBER or name its folder")  # fmt: skip
+                     "name the folder of one, or with --mask its number: --series NUMBER")  # fmt: skip
     if chosen[0].problems:
         raise chosen[0].problems[0]
     return chosen[0]

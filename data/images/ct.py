@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.images.header import StoredImage, no_geometry
+from kerasbalance.data.images.header import StoredImage
 from kerasbalance.data.images.image import read_image
 from kerasbalance.data.volume.geometry import Grid, to_canonical
 from kerasbalance.data.volume.plausibility import HuStack, judge, sample_numbers
@@ -74,7 +74,8 @@ def _signed(plane: NDArray[Any]) -> NDArray[Any]:
 def _check_angles(grid: Grid, path: Path) -> list[Note]:
     row, column = (step / np.linalg.norm(step) for step in (grid.row_step_mm, grid.column_step_mm))
     if abs(row @ column) > math.sin(math.radians(TILT_DEGREES)):
-        raise no_geometry("an affine that shears the slices", path)
+        raise DataError("NO_GEOMETRY", "an affine that shears the slices", "slices with perpendicular axes",
+                        "convert the image again from its DICOM series", path=path)  # fmt: skip
     if grid.shape[0] < 2:
         return []
     step = grid.positions_mm[1] - grid.positions_mm[0]

@@ -195,8 +195,8 @@ def placed(
     """Return where voxels lie, and remarks.
 
     A matrix that has one voxel per millimetre, from the origin on, along the axes of the body in either direction is
-    what programs write that know no positions. A grid that the user states takes its place, and that of a header
-    without a matrix.
+    what programs write that know no positions. A grid that the user states takes its place, and that of a matrix that
+    is missing or impossible.
 
     Args:
         form: The form of the file.
@@ -210,6 +210,8 @@ def placed(
             other (code `NO_GEOMETRY`).
     """
     affine, lacking = stated.affine, stated.lacking
+    if affine is not None and (problem := _problem(form, affine)):
+        affine, lacking = None, problem
     if affine is not None and np.array_equal(np.abs(affine), np.eye(4)):
         lacking = f"the {form} header is a placeholder (voxels of 1 x 1 x 1 mm, the first one at the origin)"
     if lacking and grid is not None:
@@ -217,16 +219,17 @@ def placed(
         return Grid.from_affine(shape, grid.affine()), (note,)
     if affine is None:
         raise no_geometry(lacking, path)
-    _check_affine(form, affine, path)
     notes = (Note("PLACEHOLDER", f"{lacking}: {UNKNOWN_PLACE}", loud=True),) if lacking else ()
     return Grid.from_affine(shape, affine), notes
 
 
-def _check_affine(form: str, affine: Array, path: Path) -> None:
+def _problem(form: str, affine: Array) -> str:
+    """Return what is impossible about a matrix, "" if nothing is."""
     if not np.isfinite(affine).all():
-        raise no_geometry(f"a {form} affine that is not finite", path)
+        return f"a {form} affine that is not finite"
     steps = np.linalg.norm(affine[:3, :3], axis=0)
     if steps.min() < 1e-3 or steps.max() > 1e3 or np.abs(affine[:3, 3]).max() > 1e6:
-        raise no_geometry(f"voxel steps of {np.round(steps, 4).tolist()} mm in a {form} affine", path)
+        return f"voxel steps of {np.round(steps, 4).tolist()} mm in a {form} affine"
     if abs(np.linalg.det(affine[:3, :3] / steps)) < 0.1:
-        raise no_geometry(f"a {form} affine whose axes are not independent", path)
+        return f"a {form} affine whose axes are not independent"
+    return ""

@@ -17,7 +17,6 @@ from kerasbalance.data.images.header import (
     check_count,
     check_dtype,
     damaged,
-    no_geometry,
     not_3d,
     placed,
     unsupported,
@@ -59,7 +58,7 @@ def read_metaimage_header(file: BinaryIO, path: Path, stated: StatedGrid | None)
     if not 3 <= len(sizes) <= MAX_AXES or min(sizes) < 1 or any(size != 1 for size in sizes[3:]):
         raise not_3d(_FORM, sizes, path)
     check_count(_FORM, sizes, path)
-    place = _stated(fields, len(sizes), path)
+    place = _stated(fields, len(sizes))
     grid, notes = placed(_FORM, (sizes[2], sizes[1], sizes[0]), place, stated, path)
     return ImageHeader(_FORM, sizes, grid, _dtype(fields, path), _place(fields, end, path), notes=notes)
 
@@ -81,13 +80,13 @@ def _first(fields: dict[str, str], *names: str) -> str | None:
     return next((fields[name] for name in names if name in fields), None)
 
 
-def _stated(fields: dict[str, str], axes: int, path: Path) -> Stated:
+def _stated(fields: dict[str, str], axes: int) -> Stated:
     directions = _first(fields, "transformmatrix", "orientation", "rotation")
     matrix = floats(directions) if directions is not None else np.eye(axes).ravel().tolist()
     origin = floats(_first(fields, "offset", "position", "origin") or " ".join(["0"] * axes))
     spacing = floats(_first(fields, "elementspacing", "elementsize") or " ".join(["1"] * axes))
     if len(matrix) != axes**2 or not len(origin) == len(spacing) == axes:
-        raise no_geometry("a MetaImage matrix, offset or spacing that does not fit the image", path)
+        return Stated(None, "a MetaImage matrix, offset or spacing that does not fit the image")
     affine = np.eye(4)
     # Each row of the file is the direction of one axis.
     affine[:3, :3] = np.reshape(matrix, (axes, axes))[:3, :3].T * spacing[:3]

@@ -18,7 +18,6 @@ from kerasbalance.data.images.header import (
     check_count,
     check_dtype,
     damaged,
-    no_geometry,
     not_3d,
     placed,
     unsupported,
@@ -69,7 +68,7 @@ def read_nrrd_header(file: BinaryIO, path: Path, stated: StatedGrid | None) -> I
     if not 3 <= len(sizes) <= MAX_AXES or min(sizes) < 1:
         raise not_3d(_FORM, sizes, path)
     check_count(_FORM, sizes, path)
-    steps = _steps(fields, len(sizes), path)
+    steps = _steps(fields, len(sizes))
     spatial = (
         list(range(len(sizes))) if steps is None else [n for n, step in enumerate(steps) if step is not None]
     )
@@ -77,7 +76,7 @@ def read_nrrd_header(file: BinaryIO, path: Path, stated: StatedGrid | None) -> I
     if len(spatial) != 3:
         raise not_3d(_FORM, sizes, path)
     layer_axis = _layer_axis(sizes, spatial, bool(segments), path)
-    place = _stated(fields, None if steps is None else [steps[axis] for axis in spatial], path)
+    place = _stated(fields, None if steps is None else [steps[axis] for axis in spatial])
     columns, rows, slices = (sizes[axis] for axis in spatial)
     grid, notes = placed(_FORM, (slices, rows, columns), place, stated, path)
     dtype = check_dtype(_FORM, _dtype(fields, path), path)
@@ -106,18 +105,18 @@ def _fields(file: BinaryIO, path: Path) -> tuple[dict[str, str], dict[str, str],
     return fields, values, file.tell()
 
 
-def _steps(fields: dict[str, str], axes: int, path: Path) -> list[list[float] | None] | None:
-    """Return the step of each axis in the space of the file, None for an axis that has none; None without steps."""
+def _steps(fields: dict[str, str], axes: int) -> list[list[float] | None] | None:
+    """Return the step of each axis, None for an axis that has none; None if the file states no steps that fit."""
     if "spacedirections" not in fields:
         return None
     found = re.findall(r"none|\([^)]*\)", fields["spacedirections"])
     steps = [None if each == "none" else floats(each) for each in found]
     if len(steps) != axes or any(step is not None and len(step) != 3 for step in steps):
-        raise no_geometry("NRRD space directions that do not fit the image", path)
+        return None
     return steps
 
 
-def _stated(fields: dict[str, str], steps: list[list[float] | None] | None, path: Path) -> Stated:
+def _stated(fields: dict[str, str], steps: list[list[float] | None] | None) -> Stated:
     signs = _SPACES.get(fields.get("space", "").casefold())
     if steps is None or signs is None:
         return Stated(None, "a NRRD file that does not state the directions of the body")
@@ -127,7 +126,7 @@ def _stated(fields: dict[str, str], steps: list[list[float] | None] | None, path
     units = re.findall(r'"([^"]*)"', fields.get("spaceunits", ""))
     scale = {_UNITS_MM.get(unit.strip(), 1.0) for unit in units} or {1.0}
     if len(scale) > 1:
-        raise no_geometry("a NRRD file with several units", path)
+        return Stated(None, "a NRRD file with several units")
     matrix = np.eye(4)
     matrix[:3, :3], matrix[:3, 3] = np.array(steps, float).T, origin
     matrix[:3] *= scale.pop()

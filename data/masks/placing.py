@@ -52,7 +52,8 @@ def place(
     except DataError as error:
         _check_known(error, request, is_known)
         if not request.resample:
-            raise
+            # No advice to resample what would be refused as well.
+            raise _obstacle(source, target) or error from None
         return _resample(turned, source, target)
     placed = _cut(turned, found, target.shape)
     return placed, (*_tolerated(found, sparse), *_lost(turned, placed))
@@ -108,20 +109,30 @@ def _coverage(missing: int, slices: int) -> Note:
 
 
 def _resample(labels: Labels, source: Grid, target: Grid) -> tuple[Labels, tuple[Note, ...]]:
-    moved = moved_by(source, target)
-    if moved > MOST_MOVED:
-        raise _elsewhere(
-            f"the size and spacing of the CT that lies {moved:.3g} voxels beside it", "the CT's place"
-        )
-    shared = _shared_share(source, target)
-    if shared < LEAST_SHARED:
-        raise _elsewhere(f"{shared:.0%} of its volume, or of the CT's, in the other one", "most of it")
+    obstacle = _obstacle(source, target)
+    if obstacle is not None:
+        raise obstacle
     placed = np.asarray(resample_nearest(labels, source, target), np.uint8)
     if labels.any() and not placed.any():
         raise _elsewhere("no labelled voxel inside the CT", "labels at positions inside the volume")
     notes = [Note("RESAMPLED", "the mask was mapped onto the CT's grid by nearest position")]
     outside = _outside(source, target)
     return placed, (*notes, _coverage(outside, target.shape[0])) if outside else tuple(notes)
+
+
+def _obstacle(source: Grid, target: Grid) -> DataError | None:
+    """Return why no voxel of one grid can be mapped onto another by position, or None."""
+    if not source.is_regular:
+        return _elsewhere("slices that are not evenly spaced", "one step between all slices")
+    moved = moved_by(source, target)
+    if moved > MOST_MOVED:
+        return _elsewhere(
+            f"the size and spacing of the CT that lies {moved:.3g} voxels beside it", "the CT's place"
+        )
+    shared = _shared_share(source, target)
+    if shared < LEAST_SHARED:
+        return _elsewhere(f"{shared:.0%} of its volume, or of the CT's, in the other one", "most of it")
+    return None
 
 
 def _elsewhere(received: str, expected: str) -> DataError:

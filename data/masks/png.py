@@ -177,7 +177,8 @@ def _stem(name: str) -> str:
 
 def _unknown_order(stack: Planes, request: Request) -> DataError:
     """Make the error that shows what either order would give: the right one has the smaller HU spread."""
-    spreads = []
+    spreads: list[str] = []
+    has_files = len(request.volume.identity.file_names) == request.volume.grid.shape[0]
     for marks in (stack > 0, stack[::-1] > 0):
         (spread,) = hu_spread(request.volume.hu, marks.astype(np.uint8), ("marked",))
         spreads.append(f"{spread.iqr:.0f}" if spread.voxels else "unknown")
@@ -186,5 +187,5 @@ def _unknown_order(stack: Planes, request: Request) -> DataError:
         "a PNG stack that does not say which image is which slice; the interquartile range of HU inside the "
         f"mask would be {spreads[0]} with z-ascending and {spreads[1]} with z-descending",
         "an order (the right one has the smaller range, for an organ of one tissue)",
-        "pass --png-order z-ascending, z-descending or file",
+        "pass --png-order z-ascending or z-descending" + (", or file" if has_files else ""),
     )

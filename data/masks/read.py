@@ -296,7 +296,7 @@ def _refuse_numbers(request: Request, word: str) -> None:
             "LABEL_RULE",
             f"label numbers for a folder with one {word} for each organ",
             f"the {word}s' names",
-            "write for example --label liver, or --label kidney=kidney_left,kidney_right",
+            f"name the {word} of each organ without its ending, e.g. --label {request.rules[0].organ}=NAME",
         )
 
 

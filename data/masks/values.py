@@ -115,12 +115,24 @@ def value_table(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[NDArray[n
             "LABEL_VALUE",
             f"a mask with none of the named values; it has {show_counts(counts)}",
             "at least one of the values that --label names",
-            "name the values of this mask, e.g. --label liver=1",
+            f"name the values of this mask, e.g. --label {rules[0].organ}={_most(ignored)}",
         )
     if ignored:
         text = f"label values that no organ claims count as background: {show_counts(ignored)}"
         notes = (*notes, Note("IGNORED", text, loud=len(ignored) <= FEW_IGNORED))
     return table, notes
+
+
+def _most(counts: Counts) -> int:
+    """Return the most frequent labelled value, 1 where there is none."""
+    return max((value for value in counts if value), key=lambda value: counts[value], default=1)
+
+
+def _proposed(counts: Counts, rules: tuple[OrganRule, ...]) -> list[tuple[OrganRule, int]]:
+    """Return a value for each organ: those that the mask has, and then others that are free."""
+    values = sorted(value for value in counts if value)
+    values += [value for value in range(1, len(rules) + 1) if value not in values]
+    return list(zip(rules, values, strict=False))
 
 
 def _unnamed(counts: Counts) -> DataError:
@@ -129,7 +141,7 @@ def _unnamed(counts: Counts) -> DataError:
         "LABEL_RULE",
         f"a label map and no --label; it has {found}",
         "the organ that each value means",
-        "name them, e.g. --label liver=1 or --label kidney=2,3",
+        f"name them, e.g. --label liver={_most(counts)}",
     )
 
 
@@ -137,7 +149,10 @@ def _named_values(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[dict[in
     """Return organ numbers (from 1) by label value."""
     if any(isinstance(value, str) for rule in rules for value in rule.values):
         raise DataError(
-            "LABEL_RULE", "a name for a label map", "numbers", "write for example --label liver=1"
+            "LABEL_RULE",
+            "a name for a label map",
+            "numbers",
+            f"write for example --label {rules[0].organ}={_most(counts)}",
         )
     open_rules = [rule for rule in rules if not rule.values]
     if len(open_rules) > 1 or (open_rules and len(rules) > 1):
@@ -145,7 +160,8 @@ def _named_values(counts: Counts, rules: tuple[OrganRule, ...]) -> tuple[dict[in
             "LABEL_RULE",
             f"{len(rules)} organs for one label map, {len(open_rules)} of them without a value",
             "values for each of them",
-            f"name them, e.g. --label {rules[0].organ}=1 --label {rules[1].organ}=2",
+            "name them, e.g. "
+            + " ".join(f"--label {rule.organ}={value}" for rule, value in _proposed(counts, rules)),
         )
     full = Note("VALUE_255", "the mask's 255 was taken as 1")
     labelled = {value for value in counts if value}
@@ -172,7 +188,7 @@ def _two_valued(
         "LABEL_VALUE",
         f"values that no rule names: {show_counts(strange)}",
         "0 and one other value in a mask of one organ",
-        f"say which value is the organ, e.g. --label {rule.organ}={max(strange, key=strange.__getitem__)}",
+        f"say which value is the organ, e.g. --label {rule.organ}={_most(strange)}",
     )
 
 
