@@ -7,6 +7,7 @@ from typing import Any
 import click
 
 from kerasbalance.cli.common import EVERYDAY, Command, GroupedOption
+from kerasbalance.experiments.runs.augmentations import STRENGTHS
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.optimizers import OPTIMIZERS
 from kerasbalance.experiments.runs.rules import RULE_FORMS
@@ -95,6 +96,9 @@ TABLE = (
            "mining on, without a better mean Dice of the validation cases. There are about 100 epochs."),
     _entry("--flips", group=CASES, study=True, type=CommaList(), help="The forms in which slices are trained on, "
            "separated by commas: none, horizontal, vertical, both."),
+    _entry("--augment", group=CASES, type=click.Choice(list(STRENGTHS)), help="How strongly slices are changed at "
+           f"random each time they are trained on. {_meanings(STRENGTHS)} The default is none; the others need the "
+           "extra augment."),
 
     _entry("--base-filters", group=NETWORK, study=True, type=int, help="The number of filters of the first level, for "
            "unet and fcn."),

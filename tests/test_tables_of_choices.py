@@ -10,6 +10,7 @@ from click.testing import CliRunner
 from kerasbalance.cli.main import main
 from kerasbalance.cli.train_options import TABLE
 from kerasbalance.data.errors import DataError
+from kerasbalance.experiments.runs.augmentations import STRENGTHS
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.strategies import STRATEGIES
@@ -46,7 +47,8 @@ def test_train_offers_and_explains_what_the_table_holds(option, table):
 
 
 def test_every_strategy_and_every_other_loss_is_an_arm_that_help_names():
-    arms = {strategy.name for strategy in USED} | {loss.arm for loss in LOSSES.values() if loss.arm} | {"all"}
+    arms = {strategy.name for strategy in USED} | {loss.arm for loss in LOSSES.values() if loss.arm}
+    arms |= {"all", *(strength.arm for strength in STRENGTHS.values() if strength.arm)}
     assert set(NAMED) == arms
     text = helped("study")
     assert all(name in text for name in arms)

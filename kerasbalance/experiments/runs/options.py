@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.experiments.runs.augmentations import STRENGTHS
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.optimizers import OPTIMIZERS, default_rate
 from kerasbalance.experiments.runs.parts import VALIDATION
@@ -61,6 +62,7 @@ class TrainOptions:
         skip_worst: the share of the candidates, the very worst, that is never added: often their masks are wrong.
         flips: forms in which slices are trained on, beginning with "none": those of part B all along, those of
             the hard slices from mining on.
+        augment: how strongly slices are changed at random while they are trained on, one of `STRENGTHS`.
         ratio: the share of the training cases that is part B.
         test_share: the share of all cases that is kept for evaluation.
         validation_share: the share of all cases that is scored at the end of each epoch; they are not trained on.
@@ -99,6 +101,7 @@ class TrainOptions:
     skip_worst: float = _checked(0.0, lambda v: 0 <= v < 1, "from 0 to below 1")
     flips: tuple[str, ...] = _checked(("none",), lambda v: "none" in v and set(v) <= set(FLIPS),
                                       f"none and others of {FLIPS}")
+    augment: str = _checked("none", lambda v: v in STRENGTHS, f"one of {', '.join(STRENGTHS)}")
     ratio: float = _checked(0.5, lambda v: 0 < v <= 1, "above 0 and at most 1")
     test_share: float = _checked(0.25, lambda v: 0 < v < 1, "between 0 and 1")
     validation_share: float = _checked(0.0, lambda v: 0 <= v < 1, "0 or a share beside the test's")

@@ -17,6 +17,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.data.volume.shaping import Shaping
+from kerasbalance.experiments.runs.augmentations import check_strength, make_augmentation
 from kerasbalance.experiments.runs.choosing import choose_operating_point
 from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
@@ -116,6 +117,7 @@ class Run:
         _check_devices(options)
         folder = RunFolder(Path(out))
         _refuse_begun(folder)
+        check_strength(options.augment)
         store = SliceStore(store_path)
         source = store.source(options.organs)
         rows = split_store(store, options, test_seed=test_seed)
@@ -270,6 +272,7 @@ class Run:
             batch_size=options.batch_size,
             steps_per_epoch=options.epoch_iterations,
             seed=options.seed,
+            augment=make_augmentation(options.augment, options.window_hu),
         )
         if not options.mining:
             return model, dataset, None

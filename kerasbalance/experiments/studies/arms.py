@@ -3,6 +3,7 @@
 import re
 from dataclasses import dataclass
 
+from kerasbalance.experiments.runs.augmentations import STRENGTHS
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.options import usage
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Strategy
@@ -22,6 +23,7 @@ class Arm:
         meaning: a phrase for tables.
         controls: arms with which it is compared, where the study has them. Every comparison more makes the others
             harder to show.
+        augment: see `TrainOptions`.
     """
 
     name: str
@@ -30,11 +32,17 @@ class Arm:
     loss: str
     meaning: str
     controls: tuple[str, ...] = ("all",)
+    augment: str = "none"
 
     @property
-    def trunk(self) -> tuple[float, str]:
+    def trunk(self) -> tuple[float, str, str]:
         """Arms of equal trunk are one training up to the moment of mining."""
-        return self.ratio, self.loss
+        return self.ratio, self.loss, self.augment
+
+    @property
+    def is_plain(self) -> bool:
+        """Whether it trains on a share of the cases and does nothing else."""
+        return (self.strategy, self.loss, self.augment) == ("none", "dice", "none")
 
 
 def _arm_of(strategy: Strategy) -> Arm:
@@ -50,6 +58,11 @@ NAMED = {
         Arm("all", 1.0, "none", "dice", STRATEGIES["none"].arm, ()),
         *(_arm_of(strategy) for strategy in STRATEGIES.values() if strategy.name != "none"),
         *(Arm(loss.arm, 1.0, "none", loss.name, loss.meaning) for loss in LOSSES.values() if loss.arm),
+        *(
+            Arm(strength.arm, 1.0, "none", "dice", strength.meaning, augment=strength.name)
+            for strength in STRENGTHS.values()
+            if strength.arm
+        ),
     )
 }
 DEFAULT = ("all", "0.8", "0.5", "0.3", "0.2", "mined", "random")

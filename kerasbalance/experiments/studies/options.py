@@ -128,6 +128,7 @@ class StudyOptions:
             ratio=arm.ratio,
             strategy=arm.strategy,
             loss=arm.loss,
+            augment=arm.augment,
             learning_rate=self.rates[unit.model],
         )
 

@@ -37,8 +37,9 @@ def iterations_left(folder: Path, record: StudyRecord, unit: Unit) -> int:
 
 def trunk_folder(folder: Path, unit: Unit) -> Path:
     """Return where the part of the training lies that the arms of a unit share."""
-    ratio, loss = unit.arms[0].trunk
-    return unit_folder(folder, unit) / f"trunk-{ratio:g}-{loss}"
+    ratio, loss, augment = unit.arms[0].trunk
+    changed = "" if augment == "none" else f"-{augment}"
+    return unit_folder(folder, unit) / f"trunk-{ratio:g}-{loss}{changed}"
 
 
 def claim_folder(folder: Path, unit: Unit) -> Path:

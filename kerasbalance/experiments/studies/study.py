@@ -10,6 +10,7 @@ from typing import Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
+from kerasbalance.experiments.runs.augmentations import check_strength
 from kerasbalance.experiments.runs.split import split_store
 from kerasbalance.experiments.studies.executors import submit_units
 from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit
@@ -41,7 +42,9 @@ class Estimate:
 
 
 def check_store(store: SliceStore, record: StudyRecord) -> None:
-    """Refuse before any work what some run would refuse: organs that are not there, cases that cannot be split.
+    """Refuse before any work what some run would refuse.
+
+    That is an organ that is not there, cases that cannot be split, or an augmentation without its package.
 
     Raises:
         DataError: as `Run.create`.
@@ -49,6 +52,7 @@ def check_store(store: SliceStore, record: StudyRecord) -> None:
     for unit in record.options.units():
         store.source((unit.organ,))
         for arm in unit.arms:
+            check_strength(arm.augment)
             split_store(store, record.options.train_options(unit, arm), test_seed=TEST_SEED)
 
 

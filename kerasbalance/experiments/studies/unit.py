@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -69,8 +70,7 @@ def _run_arms(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> 
 
 
 def _trained_trunk(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> Run:
-    first = unit.arms[0]
-    plain = Arm("trunk", first.ratio, "none", first.loss, "")
+    plain = replace(unit.arms[0], name="trunk", strategy="none", meaning="")
     trunk = _open(record, unit, plain, trunk_folder(folder, unit))
     trunk.train_trunk([_Counter(report)])
     keras.backend.clear_session()

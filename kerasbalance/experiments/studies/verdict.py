@@ -130,7 +130,7 @@ def sentences(group: GroupResults, differences: Sequence[Difference]) -> list[st
 
 def growth(group: GroupResults) -> str:
     """Return what more cases would bring, from the arms that train on shares of the cases; "" where too few do."""
-    plain = [arm for arm in group.arms if (arm.arm.strategy, arm.arm.loss) == ("none", "dice")]
+    plain = [arm for arm in group.arms if arm.arm.is_plain]
     seeds = set.intersection(*({*arm.seeds} for arm in plain)) if plain else set()
     if len({arm.arm.ratio for arm in plain}) < FEWEST_SHARES or not seeds:
         return ""
