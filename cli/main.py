@@ -3,6 +3,7 @@
 import click
 
 from kerasbalance.cli.common import CONTEXT
+from kerasbalance.cli.compare import compare
 from kerasbalance.cli.demo import demo
 from kerasbalance.cli.evaluate import evaluate
 from kerasbalance.cli.info import info, verify
@@ -27,6 +28,6 @@ def main() -> None:
 
 
 for _command in (
-    inspect, ingest, info, verify, train, mine, evaluate, report, predict, study, study_unit, phantom, demo,
+    inspect, ingest, info, verify, train, mine, evaluate, compare, report, predict, study, study_unit, phantom, demo,
 ):  # fmt: skip
     main.add_command(_command)
