@@ -1,5 +1,6 @@
 """This package through its command line: a store, a training of so many CPU seconds, predictions."""
 
+import csv
 import os
 import resource
 import subprocess
@@ -32,8 +33,15 @@ class Way:
 
 
 WAYS = {
-    "plain": Way("as 0.1: all data, no augmentation", BASE),
+    "plain": Way("ours, as 0.1: all data, nothing else", BASE),
+    "augment": Way("ours, --augment light", (*BASE, "--augment", "light")),
+    "spacing": Way("ours, --spacing 6 --crop 80", BASE, ("--spacing", "6", "--crop", "80")),
+    "validation": Way(
+        "ours, --validation-share 0.15 --keep best", (*BASE, "--validation-share", "0.15", "--keep", "best")
+    ),
+    "defaults": Way("ours, the defaults of train"),
 }
+"""The first is the baseline; each of the others changes one thing."""
 
 
 def run(way: Way, dataset: Path, budget: float, seed: int, out: Path) -> dict[str, float]:
@@ -52,7 +60,11 @@ def run(way: Way, dataset: Path, budget: float, seed: int, out: Path) -> dict[st
     start = costs[0] - each * PROBES[0]
     iterations = max(2, int(budget / each))
     spent = _train(way, store, iterations, seed, out / "run") - start
-    _command("predict", out / "run", dataset / "imagesTs", "--out", out, *way.predict)
+    predicted = out / "predicted"
+    _command("predict", out / "run", dataset / "imagesTs", "--out", predicted, "--show-paths", *way.predict)
+    with (predicted / "predictions.csv").open(newline="") as file:
+        for row in csv.DictReader(file):
+            (predicted / row["file"]).rename(out / Path(row["path"]).name.replace("_0000.nii.gz", ".nii.gz"))
     return {"iterations": iterations, "cpu_s": spent}
 
 
