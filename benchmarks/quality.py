@@ -18,7 +18,7 @@ from pathlib import Path
 import nibabel
 import numpy as np
 from contenders import ours
-from contenders.cases import REGIMES, write_cases
+from contenders.cases import REGIMES, UNSEEN, write_cases
 from measure import is_installed, machine, one_core
 
 import kerasbalance as kb
@@ -74,7 +74,7 @@ def _measure(out: Path, regime: str, minutes: float, seed: int, name: str) -> di
         costs = json.loads(done.stdout.splitlines()[-1])
     else:
         costs = ours.run(ours.WAYS[name], dataset, minutes * 60, seed, place)
-    return costs | _judge(dataset / "labelsTs", place)
+    return costs | _judge(dataset.parent / UNSEEN[1], place)
 
 
 def _judge(references: Path, predictions: Path) -> dict[str, object]:

@@ -14,6 +14,8 @@ from kerasbalance.data.phantom.case import PhantomCase, case_patient, make_case
 from kerasbalance.data.phantom.cohort import plan_cases
 
 DATASET = "Dataset900_Phantom"
+UNSEEN = ("unseen-images", "unseen-masks")
+"""Folders of the cases that nobody trains on; beside the data set, where no reader looks for cases."""
 PIXEL_MM = 6.0
 """The one pixel size; a case then has about 64 pixels a side."""
 SIDES = (48, 64, 80, 96)
@@ -56,15 +58,14 @@ def write_cases(folder: Path, regime: Regime, seed: int, test_cases: int) -> Pat
     dataset = folder / DATASET
     if (dataset / "dataset.json").exists():
         return dataset
-    for part, count, number in (("Tr", regime.cases, seed), ("Ts", test_cases, TEST_SEED)):
-        for place in (f"images{part}", f"labels{part}"):
-            (dataset / place).mkdir(parents=True, exist_ok=True)
+    training, unseen = (dataset / "imagesTr", dataset / "labelsTr"), (folder / UNSEEN[0], folder / UNSEEN[1])
+    for places, count, number in ((training, regime.cases, seed), (unseen, test_cases, TEST_SEED)):
+        for place in places:
+            place.mkdir(parents=True, exist_ok=True)
         for n, case in enumerate(_make(count, number, regime.mixed)):
             affine = np.diag([-case.spacing_mm[2], -case.spacing_mm[1], case.spacing_mm[0], 1.0])
-            _save(case.hu, affine, dataset / f"images{part}" / f"case_{n:03}_0000.nii.gz")
-            _save(
-                case.mask("liver").astype(np.uint8), affine, dataset / f"labels{part}" / f"case_{n:03}.nii.gz"
-            )
+            _save(case.hu, affine, places[0] / f"case_{n:03}_0000.nii.gz")
+            _save(case.mask("liver").astype(np.uint8), affine, places[1] / f"case_{n:03}.nii.gz")
     facts = {"channel_names": {"0": "CT"}, "labels": {"background": 0, "liver": 1}, "numTraining": regime.cases,
              "file_ending": ".nii.gz"}  # fmt: skip
     (dataset / "dataset.json").write_text(json.dumps(facts))

@@ -32,7 +32,7 @@ def main(dataset: Path, budget: float, seed: int, out: Path) -> None:
     torch.manual_seed(seed)
     trainer = _trainer(plans, json.loads((dataset / "dataset.json").read_text()))
     iterations, spent = _train(trainer, budget)
-    _predict(trainer, dataset / "imagesTs", out)
+    _predict(trainer, work / "unseen-images", out)
     print(json.dumps({"iterations": iterations, "cpu_s": spent}))
 
 

@@ -9,9 +9,11 @@ import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
+from contenders.cases import UNSEEN
+
 PROBES = (40, 160)
 """Iterations of the two short trainings that tell what an iteration costs."""
-BASE = ("--no-mining", "--ratio", "1", "--test-share", "0.01")
+BASE = ("--no-mining", "--ratio", "1", "--test-share", "0.02")
 """All cases are trained on; one case is left out, since a run needs a test case of its own."""
 
 
@@ -32,14 +34,18 @@ class Way:
     predict: tuple[str, ...] = ()
 
 
+RESIZED = ("--resize", "64")
+"""As 0.1 brings cases to one plane."""
+SPACED = ("--spacing", "6", "--crop", "72")
+
 WAYS = {
-    "plain": Way("ours, as 0.1: all data, nothing else", BASE),
-    "augment": Way("ours, --augment light", (*BASE, "--augment", "light")),
-    "spacing": Way("ours, --spacing 6 --crop 80", BASE, ("--spacing", "6", "--crop", "80")),
+    "plain": Way("ours, as 0.1: all data, --resize 64", BASE, RESIZED),
+    "augment": Way("ours, and --augment light", (*BASE, "--augment", "light"), RESIZED),
+    "spacing": Way("ours, and --spacing 6 --crop 72 instead", BASE, SPACED),
     "validation": Way(
-        "ours, --validation-share 0.15 --keep best", (*BASE, "--validation-share", "0.15", "--keep", "best")
+        "ours, and --keep best", (*BASE, "--validation-share", "0.15", "--keep", "best"), RESIZED
     ),
-    "defaults": Way("ours, the defaults of train"),
+    "defaults": Way("ours, the defaults of train", (), SPACED),
 }
 """The first is the baseline; each of the others changes one thing."""
 
@@ -61,7 +67,9 @@ def run(way: Way, dataset: Path, budget: float, seed: int, out: Path) -> dict[st
     iterations = max(2, int(budget / each))
     spent = _train(way, store, iterations, seed, out / "run") - start
     predicted = out / "predicted"
-    _command("predict", out / "run", dataset / "imagesTs", "--out", predicted, "--show-paths", *way.predict)
+    _command(
+        "predict", out / "run", dataset.parent / UNSEEN[0], "--out", predicted, "--show-paths", *way.predict
+    )
     with (predicted / "predictions.csv").open(newline="") as file:
         for row in csv.DictReader(file):
             (predicted / row["file"]).rename(out / Path(row["path"]).name.replace("_0000.nii.gz", ".nii.gz"))
