@@ -137,6 +137,27 @@ def test_a_split_reads_back_as_it_was_written(tmp_path):
     assert read_split(tmp_path / "split.csv") == rows
 
 
+@pytest.mark.parametrize(
+    ("shares", "words"),
+    [
+        (
+            {"test_share": 0.01},
+            r"--test-share 0\.01 of 4 cases of 4 patients, .* pass another --test-share, or ingest",
+        ),
+        (
+            {"validation_share": 0.01},
+            r"--validation-share 0\.01 of 3 cases .* pass another --validation-share",
+        ),
+        ({"ratio": 0.99}, r"--ratio 0\.99 of 3 cases .* pass another --ratio"),
+    ],
+)
+def test_a_share_that_divides_no_cases_is_named_as_it_was_typed(shares, words):
+    cases = [SimpleNamespace(key=str(n), patient=str(n), slices=9, organs=("liver",), positive_slices=(4,))
+             for n in range(4)]  # fmt: skip
+    with pytest.raises(DataError, match=words):
+        split_store(SimpleNamespace(cases=cases), TrainOptions(organs=("liver",), **shares))
+
+
 def test_validation_cases_that_lack_an_organ_are_refused():
     cases = [SimpleNamespace(key=key, organs=("liver", "spleen"), positive_slices=(5, spleen))
              for key, spleen in (("k1", 0), ("k2", 3))]  # fmt: skip

@@ -56,32 +56,30 @@ def split_store(
     cases = [case for case in store.cases if set(options.organs) <= set(case.organs)]
     rows = [SplitRow(c.key, c.patient, "", c.slices, _positive(c, options.organs)) for c in cases]
     parts: dict[str, str] = {}
-    try:
-        seeds = (test_seed, options.test_seed, options.seed)
-        first = next(seed for seed in seeds if seed is not None)
-        rest = _take(rows, options.test_share, first, TEST, parts)
-        if options.validation_share:
-            share = options.validation_share / (1 - options.test_share)
-            rest = _take(rest, share, options.seed, VALIDATION, parts)
-        if options.ratio < 1:
-            rest = _take(rest, 1 - options.ratio, options.seed, PART_A, parts)
-    except ValueError as error:
-        raise DataError(
-            "SPLIT",
-            f"{len(rows)} cases that cannot be split ({error})",
-            "enough cases and patients for every part",
-            "ingest more cases, or pass a smaller --test-share or --validation-share",
-        ) from None
+    first = next(seed for seed in (test_seed, options.test_seed, options.seed) if seed is not None)
+    rest = _take(rows, options.test_share, first, TEST, parts, f"--test-share {options.test_share:g}")
+    if options.validation_share:
+        share, words = options.validation_share / (1 - options.test_share), options.validation_share
+        rest = _take(rest, share, options.seed, VALIDATION, parts, f"--validation-share {words:g}")
+    if options.ratio < 1:
+        _take(rest, 1 - options.ratio, options.seed, PART_A, parts, f"--ratio {options.ratio:g}")
     return tuple(
         SplitRow(row.case, row.patient, parts.get(row.case, PART_B), row.slices, row.positive) for row in rows
     )
 
 
 def _take(
-    rows: Sequence[SplitRow], share: float, seed: int, part: str, parts: dict[str, str]
+    rows: Sequence[SplitRow], share: float, seed: int, part: str, parts: dict[str, str], option: str
 ) -> list[SplitRow]:
+    """Note which cases go into a part; return the others. The option is named as the user gave it."""
     draw = np.random.SeedSequence((seed, _DRAWS.index(part)))
-    split = split_cases(rows, ratio=1 - share, seed=int(draw.generate_state(1)[0]))
+    try:
+        split = split_cases(rows, ratio=1 - share, seed=int(draw.generate_state(1)[0]))
+    except ValueError:
+        patients = len({row.patient for row in rows})
+        raise DataError("SPLIT", f"{option} of {len(rows)} cases of {patients} patients, which cannot be divided so",
+                        "for both sides a case that shows the organ, with all cases of a patient on one side",
+                        f"pass another {option.split()[0]}, or ingest more cases") from None  # fmt: skip
     parts.update({rows[number].case: part for number in split.part_a})
     return [rows[number] for number in sorted(split.part_b)]
 
