@@ -248,6 +248,23 @@ key_file_option = click.option(
     help="The secret that keys are made with; made if missing. Default: kerasbalance/secret.key in your "
     "configuration folder.",
 )
+
+
+def split_list(text: str) -> tuple[str, ...]:
+    """Split what is separated by commas; blanks and empty parts do not count."""
+    return tuple(part.strip() for part in text.split(",") if part.strip())
+
+
+class CommaList(click.ParamType[tuple[str, ...]]):
+    """Words separated by commas."""
+
+    name = "list"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
+        """Return the words."""
+        return split_list(value) if isinstance(value, str) else value
+
+
 model_option = click.option(
     "--model",
     cls=GroupedOption,
@@ -268,5 +285,15 @@ clean_up_option = click.option(
     group=RUN,
     is_flag=True,
     help="Leave out the clean-up (largest part, holes filled) that the run chose on its validation cases.",
+)
+averaged_flips_option = click.option(
+    "--flips",
+    cls=GroupedOption,
+    group=RUN,
+    type=CommaList(),
+    default="none",
+    show_default=True,
+    help="The forms in which each slice is segmented, separated by commas: none, horizontal, vertical, both. Their "
+    "outputs are averaged. A run should see only forms that it was trained with.",
 )
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON for a program to read.")

@@ -16,6 +16,7 @@ from kerasbalance.cli.common import (
     RUN,
     GroupedCommand,
     GroupedOption,
+    averaged_flips_option,
     clean_up_option,
     json_option,
     model_option,
@@ -25,7 +26,7 @@ from kerasbalance.cli.common import (
     table,
     threshold_option,
 )
-from kerasbalance.cli.run_summary import evaluate_run_folder
+from kerasbalance.cli.run_summary import show_runs
 
 if TYPE_CHECKING:
     from kerasbalance.evaluation.cases import CaseMetrics
@@ -35,7 +36,7 @@ _PATH = click.Path(path_type=Path)
 _MASKS, _READING = "Two masks", "How masks and CT are read"
 _HEADERS = ("organ", "Dice", "sensitivity", "precision", "HD95 mm", "NSD {:g} mm", "ASSD mm", "RAVD %",
             "reference ml", "prediction ml", "FP slices", "missed slices")  # fmt: skip
-_OF_A_RUN = ("store", "model", "backend", "devices", "threshold", "no_clean_up")
+_OF_A_RUN = ("store", "model", "backend", "devices", "flips", "threshold", "no_clean_up")
 _OF_BOTH = ("keep_largest", "as_json", "show_paths", "debug")
 _option = functools.partial(click.option, cls=GroupedOption)
 
@@ -46,7 +47,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
     context_settings=CONTEXT,
     epilog="Examples:  kerasbalance eval run;  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz",
 )
-@click.argument("run", required=False, type=_PATH)
+@click.argument("runs", metavar="[RUN]...", nargs=-1, type=_PATH)
 @_option(
     "--keep-largest",
     group=EVERYDAY,
@@ -60,6 +61,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
 @model_option
 @threshold_option
 @clean_up_option
+@averaged_flips_option
 @_option(
     "--prediction", group=_MASKS, type=_PATH, help="The mask to judge: a file or a folder of any mask format."
 )
@@ -135,7 +137,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
 @devices_option
 @reports_errors
 def evaluate(
-    run: Path | None,
+    runs: tuple[Path, ...],
     store: Path | None,
     prediction: Path | None,
     reference: Path | None,
@@ -148,7 +150,9 @@ def evaluate(
 ) -> None:
     """Evaluate RUN on its test cases, or a --prediction against a --reference in any two mask formats.
 
-    The tables of a run are written to its folder `eval`. Two masks need neither a model nor a store.
+    The tables of a run are written to its folder `eval`. Several runs, or several --flips, are evaluated as one model,
+    the mean of their outputs, on the test cases that all runs have in common; --csv and --slices-csv write its tables.
+    Two masks need neither a model nor a store.
 
     Dice counts the voxels of the whole case. Sensitivity is the share of the reference that was found, and precision
     the share of the prediction that is right. HD95 is the larger of the two directed 95th percentiles of the distance
@@ -158,12 +162,14 @@ def evaluate(
     surfaces (MSSD) and the volume similarity. An organ that is absent from both masks has no metrics. Where only one
     of them has it, the distances are infinite.
     """
-    if run is not None:
-        _refuse("RUN is evaluated on its own store and labels", but=(*_OF_A_RUN, *_OF_BOTH))
+    if runs:
+        averaged = len(runs) > 1 or given["flips"] != ("none",)
+        tables = ("csv_file", "slices_csv") if averaged else ()
+        _refuse("RUN is evaluated on its own store and labels", but=(*_OF_A_RUN, *_OF_BOTH, *tables))
         choose_backend(backend)
         use_devices(devices or 1)
-        mine = {name: given[name] for name in ("keep_largest", "threshold", "no_clean_up")}
-        evaluate_run_folder(run, store, model, **mine, as_json=as_json)
+        mine = ("flips", "keep_largest", "threshold", "no_clean_up", "csv_file", "slices_csv")
+        show_runs(runs, store, model, as_json=as_json, **{name: given[name] for name in mine})
         return
     if prediction is None or reference is None:
         raise click.UsageError("name a RUN, or both --prediction and --reference")

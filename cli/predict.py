@@ -18,6 +18,7 @@ from kerasbalance.cli.common import (
     RUN,
     GroupedCommand,
     GroupedOption,
+    averaged_flips_option,
     clean_up_option,
     duration,
     json_option,
@@ -44,7 +45,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
     context_settings=CONTEXT,
     epilog="Examples:  kerasbalance predict run ct/ --out liver.dcm;  kerasbalance predict run cts/ --out liver/",
 )
-@click.argument("run", type=_PATH)
+@click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_PATH)
 @click.argument("ct", type=_PATH)
 @_option(
     "--out",
@@ -89,6 +90,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
 )
 @threshold_option
 @clean_up_option
+@averaged_flips_option
 @model_option
 @_option(
     "--series",
@@ -107,11 +109,12 @@ _option = functools.partial(click.option, cls=GroupedOption)
 @devices_option
 @reports_errors
 def predict(
-    run: Path,
+    runs: tuple[Path, ...],
     ct: Path,
     out: Path,
     allow: str,
     model: str | None,
+    flips: tuple[str, ...],
     threshold: float | None,
     no_clean_up: bool,
     backend: str | None,
@@ -120,7 +123,7 @@ def predict(
     show_paths: bool,
     **given: Any,
 ) -> None:
-    """Segment one CT, or every CT of a folder, with the model of RUN.
+    """Segment one CT, or every CT of a folder, with the model of RUN, or with the mean of several runs.
 
     CT is a DICOM series (folder), an image file, or a folder with many of them; --out decides which is meant. For
     many, each file in the folder --out is named by a key that tells nobody who the patient is. The table
@@ -132,12 +135,14 @@ def predict(
     """
     choose_backend(backend)
     use_devices(devices or 1)
+    from kerasbalance.experiments.runs.ensemble import Ensemble
     from kerasbalance.experiments.runs.predict import PredictOptions, Predictor, is_file_name
 
     options = PredictOptions(allow=frozenset(filter(None, allow.split(","))), **given)
     if not is_file_name(out) and out.suffix and not out.is_dir():
         raise click.UsageError("--out ends in none of .dcm, .nii and .nii.gz; a folder's name has no ending")
-    predictor = Predictor(run, model, threshold=threshold, no_clean_up=no_clean_up)
+    ensemble = Ensemble.open(runs, model, flips)
+    predictor = Predictor(ensemble, threshold=threshold, no_clean_up=no_clean_up)
     if is_file_name(out):
         rows = [_predict_one(predictor, ct, out, options)]
         if not as_json:

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -25,42 +26,64 @@ _NAMES = {
 }
 
 
-def evaluate_run_folder(
-    path: Path,
+def show_runs(
+    paths: Sequence[Path],
     store: Path | None,
     model: str | None,
     *,
+    flips: tuple[str, ...],
     keep_largest: tuple[str, ...],
     threshold: float | None,
     no_clean_up: bool,
+    csv_file: Path | None,
+    slices_csv: Path | None,
     as_json: bool,
 ) -> None:
-    """Evaluate, write the tables into the run's folder, and show the summary."""
-    from kerasbalance.experiments.runs.evaluate import evaluate_run
+    """Evaluate one run, or the mean of several, write the tables, and show the summary."""
+    from kerasbalance.data.export.files import check_target
+    from kerasbalance.experiments.runs.ensemble import Ensemble
+    from kerasbalance.experiments.runs.evaluate import common_test_cases, evaluate_runs
     from kerasbalance.experiments.runs.evaluation_files import plain_summary, write_evaluation
-    from kerasbalance.experiments.runs.operating_point import read_operating_point
-    from kerasbalance.experiments.runs.parts import TEST
     from kerasbalance.experiments.runs.train import Run
 
-    run = Run.open(path, store, model=model)
-    strangers = [organ for organ in keep_largest if organ not in run.options.organs]
+    runs = [Run.open(path, store, model=model) for path in paths]
+    organs = runs[0].options.organs
+    strangers = [organ for organ in keep_largest if organ not in organs]
     if strangers:
-        raise click.UsageError(
-            f"--keep-largest {strangers[0]}: the run segments {', '.join(run.options.organs)}"
-        )
-    point = read_operating_point(run.folder.point_file, run.options.organs)
+        raise click.UsageError(f"--keep-largest {strangers[0]}: the run segments {', '.join(organs)}")
+    targets = [target for target in (csv_file, slices_csv) if target is not None]
+    for target in targets:
+        check_target(target, overwrite=False)
+    point = Ensemble(tuple((run.folder, run.record) for run in runs)).point()
     point = point.changed(threshold, no_clean_up=no_clean_up)
-    slices = sum(row.slices for row in run.rows if row.part == TEST)
+    slices = sum(runs[0].store.cases[number].slices for number in common_test_cases(runs))
     with progress(slices, "Segmenting") as bar:
-        found = evaluate_run(run, point=point, keep_largest=keep_largest, progress=bar.update)
-    write_evaluation(run.folder.eval_folder, found)
+        found = evaluate_runs(runs, flips, point=point, keep_largest=keep_largest, progress=bar.update)
+    if len(runs) > 1 or flips != ("none",):
+        _write_tables(found, csv_file, slices_csv)
+    else:
+        write_evaluation(runs[0].folder.eval_folder, found)
     if as_json:
         print_json(plain_summary(found))
         return
-    if run.record.kept is not None:
-        click.echo(run.record.kept.text())
+    for run in runs:
+        if run.record.kept is not None:
+            click.echo(run.record.kept.text())
     click.echo(f"predicted: {point.text()}")
+    for note in found.notes:
+        click.echo(f"WARNING  {note.code}: {note.text}")
     _show(found)
+
+
+def _write_tables(found: "Evaluation", csv_file: Path | None, slices_csv: Path | None) -> None:
+    """Write the tables of an average to the files that were named; no run's folder holds them."""
+    from kerasbalance.data.export.files import write_target
+    from kerasbalance.experiments.tabular import rows_to_csv
+
+    if csv_file is not None:
+        write_target(csv_file, rows_to_csv([case.as_row() for case in found.cases]), overwrite=False)
+    if slices_csv is not None:
+        write_target(slices_csv, rows_to_csv([asdict(row) for row in found.slices]), overwrite=False)
 
 
 def _show(found: "Evaluation") -> None:

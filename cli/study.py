@@ -19,10 +19,11 @@ from kerasbalance.cli.common import (
     progress,
     readable,
     reports_errors,
+    split_list,
     store_argument,
     table,
 )
-from kerasbalance.cli.train_options import STEPS, chosen_options, split_list, training_options
+from kerasbalance.cli.train_options import STEPS, chosen_options, training_options
 from kerasbalance.experiments.studies.arms import DEFAULT, NAMED
 from kerasbalance.experiments.studies.measures import DEFAULT as MEASURES_DEFAULT
 from kerasbalance.experiments.studies.measures import MEASURES

@@ -6,7 +6,7 @@ from typing import Any
 
 import click
 
-from kerasbalance.cli.common import EVERYDAY, Command, GroupedOption
+from kerasbalance.cli.common import EVERYDAY, CommaList, Command, GroupedOption
 from kerasbalance.experiments.runs.augmentations import STRENGTHS
 from kerasbalance.experiments.runs.losses import LOSSES
 from kerasbalance.experiments.runs.optimizers import OPTIMIZERS
@@ -38,16 +38,6 @@ def _entry(*words: str, group: str = EVERYDAY, study: bool = False, **attributes
 def _meanings(entries: Mapping[str, Any], but: str = "") -> str:
     """Return the words of a table, for help."""
     return " ".join(f"{name}: {entry.help}" for name, entry in entries.items() if name != but)
-
-
-class CommaList(click.ParamType[tuple[str, ...]]):
-    """Words separated by commas."""
-
-    name = "list"
-
-    def convert(self, value: Any, param: Any, ctx: Any) -> tuple[str, ...]:
-        """Return the words."""
-        return split_list(value) if isinstance(value, str) else value
 
 
 class HUWindow(click.ParamType[tuple[float, float]]):
@@ -166,8 +156,3 @@ def chosen_options(given: Mapping[str, Any]) -> dict[str, Any]:
     if {"mine_at", "mine_every"} <= stated.keys():
         raise click.UsageError("--mine-at and --mine-every contradict each other: leave one out")
     return stated
-
-
-def split_list(text: str) -> tuple[str, ...]:
-    """Split what is separated by commas; blanks and empty parts do not count."""
-    return tuple(part.strip() for part in text.split(",") if part.strip())

@@ -1,11 +1,15 @@
 """Several runs as one: what eval and predict make of them, and what is refused."""
 
+import csv
 import dataclasses
 
+import nibabel
 import numpy as np
 import pytest
-from made.runs import MODEL, ORGAN, made_stack, store_of_stacks
+from made.commands import invoke
+from made.runs import MODEL, made_stack, store_of_stacks
 
+from kerasbalance.data.ct import open_ct
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.runs.ensemble import Ensemble
 from kerasbalance.experiments.runs.evaluate import evaluate_runs
@@ -14,6 +18,7 @@ from kerasbalance.experiments.runs.operating_point import OperatingPoint, OrganP
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.train import Run
 
+ORGAN = "liver"
 OPTIONS = TrainOptions(
     organs=(ORGAN,), model=MODEL, batch_size=4, learning_rate=0.9, iterations=4, test_seed=3,
     flips=("none", "horizontal"), ratio=1.0, strategy="none",
@@ -24,7 +29,7 @@ OPTIONS = TrainOptions(
 def home(tmp_path_factory):
     """A store of eight small stacks, and two runs with the same test cases."""
     root = tmp_path_factory.mktemp("ensemble")
-    store_of_stacks(root / "store", [made_stack(seed, slices=6) for seed in range(8)])
+    store_of_stacks(root / "store", [made_stack(seed, slices=6) for seed in range(8)], (ORGAN,))
     for seed in (1, 2):
         options = dataclasses.replace(OPTIONS, seed=seed)
         Run.create(root / "store", root / f"run{seed}", options).train()
@@ -99,3 +104,44 @@ def test_runs_without_a_common_test_case_are_refused(home):
     second.rows = tuple(row for row in second.rows if row.part != "test")
     with pytest.raises(DataError, match="SPLIT: runs without a common test case"):
         evaluate_runs([first, second])
+
+
+def test_eval_with_several_runs_prints_their_mean_and_writes_its_tables_where_it_is_told(home):
+    words = ("eval", "run1", "run2", "--model", MODEL, "--flips", "none,horizontal", "--threshold", "0.4")
+    done = invoke(home, *words, "--csv", "cases.csv", "--slices-csv", "slices.csv")
+    assert done.exit_code == 0, done.output
+    assert f"predicted: {ORGAN} above 0.4, no clean-up" in done.output
+    assert "2 test cases" in done.output
+    with open(home / "cases.csv", newline="") as file:
+        dice = {row["case"]: float(row["dice"]) for row in csv.DictReader(file)}
+    expected = expected_dice(home, 0.4)
+    assert dice == pytest.approx({case: expected[case] for case in dice}, abs=2e-3)
+    assert not (home / "run1" / "eval").exists()
+    done = invoke(home, "eval", "run1", "--model", MODEL, "--flips", "vertical")
+    assert "WARNING  FLIPS: slices are also segmented vertical" in done.output
+
+
+def test_predict_with_several_runs_segments_by_the_mean_of_their_outputs(home):
+    run = opened(home)[0]
+    hu = run.store.source(ORGAN).read(run.store.refs(ORGAN, [0]))[0][..., 0]
+    nibabel.save(nibabel.Nifti1Image(hu.transpose(2, 1, 0), np.diag([6.0, 6.0, 4.0, 1.0])), home / "ct.nii")
+    words = (
+        "predict",
+        "run1",
+        "run2",
+        "ct.nii",
+        "--out",
+        "p.nii",
+        "--model",
+        MODEL,
+        "--flips",
+        "none,horizontal",
+    )
+    done = invoke(home, *words)
+    assert done.exit_code == 0, done.output
+    found = np.asarray(nibabel.load(home / "p.nii").dataobj)
+    models = [load_model(OPTIONS, (32, 32), home / name / "checkpoint") for name in ("run1", "run2")]
+    x = open_ct(home / "ct.nii").read().hu[..., None]
+    outputs = [np.asarray(model.predict_on_batch(x)) for model in models]
+    outputs += [np.flip(model.predict_on_batch(np.flip(x, 2).copy()), 2) for model in models]
+    assert (found > 0).sum() == (np.mean(outputs, axis=0) > 0.5).sum() > 0

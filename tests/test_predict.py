@@ -19,6 +19,7 @@ from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.report.preview import preview_png
 from kerasbalance.experiments.runs import predict_folder
+from kerasbalance.experiments.runs.ensemble import Ensemble
 from kerasbalance.experiments.runs.predict import Predictor
 from kerasbalance.experiments.runs.prediction_table import CaseRow, read_table, write_table
 from kerasbalance.lock import FolderLock
@@ -148,7 +149,7 @@ def test_one_ct_gives_the_same_labels_in_every_format(home, tmp_path, form):
     volume = open_ct(home / "cts" / "a").read()
     values = ((1,), (2,)) if form == "nifti" else ((), ())
     rules = tuple(OrganRule(organ, value) for organ, value in zip(("liver", "spleen"), values, strict=True))
-    expected, _ = Predictor(home / "run", MODEL).segment(volume, lambda done: None)
+    expected, _ = Predictor(Ensemble.open([home / "run"], MODEL)).segment(volume, lambda done: None)
     np.testing.assert_array_equal(read_mask(out, volume, rules).labels, expected)
 
 

@@ -28,9 +28,9 @@ from kerasbalance.data.volume.volume import Volume
 from kerasbalance.evaluation.cases import keep_largest_component
 from kerasbalance.experiments.report.figures import check_can_draw
 from kerasbalance.experiments.report.preview import preview_png
+from kerasbalance.experiments.runs.ensemble import Ensemble
 from kerasbalance.experiments.runs.model import Segmenter
-from kerasbalance.experiments.runs.operating_point import read_operating_point
-from kerasbalance.experiments.runs.segment import load_segmenter, plane_map, run_parts, segment_volume
+from kerasbalance.experiments.runs.segment import plane_map, segment_volume
 from kerasbalance.training.checkpoint import MANIFEST, checkpoint_entries
 
 Progress = Callable[[int], None]
@@ -77,32 +77,24 @@ class PredictOptions:
 
 
 class Predictor:
-    """The model of a run, for CT that is read from files.
+    """The model of a run, or the mean of several, for CT that is read from files.
 
     The network is built when it is first needed, and again only for slices of another size.
 
     Args:
-        run: A run's folder; its store is not needed.
-        model: The run's model, to be named again where it is code of the user's own.
-        threshold: The probability above which a voxel is predicted; None for what the run chose.
-        no_clean_up: Whether to leave out the clean-up that the run chose.
+        ensemble: The run or the runs; their stores are not needed.
+        threshold: The probability above which a voxel is predicted; None for what the runs chose.
+        no_clean_up: Whether to leave out the clean-up that the runs chose.
 
     Raises:
-        DataError: If there is no run, or its model was not named, or its operating point is not readable (codes
-            `NO_RUN`, `OWN_MODEL`, `OPERATING_POINT`).
+        DataError: If an operating point is not readable (code `OPERATING_POINT`).
     """
 
     def __init__(
-        self,
-        run: Path,
-        model: str | None = None,
-        *,
-        threshold: float | None = None,
-        no_clean_up: bool = False,
+        self, ensemble: Ensemble, *, threshold: float | None = None, no_clean_up: bool = False
     ) -> None:
-        self.folder, self.record = run_parts(run, model)
-        point = read_operating_point(self.folder.point_file, self.organs)
-        self.point = point.changed(threshold, no_clean_up=no_clean_up)
+        self.ensemble, self.record = ensemble, ensemble.record
+        self.point = ensemble.point().changed(threshold, no_clean_up=no_clean_up)
         self._loaded: tuple[tuple[int, int], Segmenter] | None = None
 
     @property
@@ -120,21 +112,19 @@ class Predictor:
         return Algorithm(name=f"kerasbalance {self.record.options.model}"[:64], version=number)
 
     def digest(self) -> str:
-        """Return the SHA-256 (hex) of what decides a prediction: the run's options, weights and operating point.
+        """Return the SHA-256 (hex) of what decides a prediction: the runs, their weights, flips, the operating point.
 
         Raises:
-            DataError: If the run has no checkpoint (code `CHECKPOINT`).
+            DataError: If a run has no checkpoint (code `CHECKPOINT`).
         """
-        entries = checkpoint_entries(self.folder.path / "checkpoint")
-        if not entries:
-            raise DataError(
-                "CHECKPOINT", "a run without a checkpoint", "one that was trained", "train it first"
-            )
-        parts = [
-            read_file(self.folder.record_file),
-            read_file(entries[0] / MANIFEST),
-            repr(self.point.organs).encode(),
-        ]
+        parts = [repr((self.point.organs, self.ensemble.flips)).encode()]
+        for folder, _ in self.ensemble.members:
+            entries = checkpoint_entries(folder.path / "checkpoint")
+            if not entries:
+                raise DataError(
+                    "CHECKPOINT", "a run without a checkpoint", "one that was trained", "train it first"
+                )
+            parts += [read_file(folder.record_file), read_file(entries[0] / MANIFEST)]
         return hashlib.sha256(b"".join(hashlib.sha256(part).digest() for part in parts)).hexdigest()
 
     def load(self, grid: Grid) -> Segmenter:
@@ -146,12 +136,13 @@ class Predictor:
         plane = plane_map(self.record, grid).plane
         if self._loaded is None or self._loaded[0] != plane:
             self._loaded = None  # one model at a time
-            self._loaded = (plane, load_segmenter(self.folder, self.record, plane, self.point))
+            self._loaded = (plane, self.ensemble.load(plane, self.point))
         return self._loaded[1]
 
     def segment(self, volume: Volume, progress: Progress) -> tuple[NDArray[np.uint8], tuple[Note, ...]]:
         """Return the labels of a CT on its own grid, and remarks; see `segment.segment_volume`."""
-        return segment_volume(self.load(volume.grid), self.record, volume, progress)
+        labels, notes = segment_volume(self.load(volume.grid), self.record, volume, progress)
+        return labels, notes + self.ensemble.notes()
 
 
 @dataclass(frozen=True)
