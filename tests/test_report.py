@@ -252,9 +252,9 @@ def test_grey_values_span_the_window():
 
 
 def test_a_picture_is_cut_around_its_contours_and_inside_the_slice():
-    truth = np.zeros((40, 60), np.uint8)
-    truth[35:40, 50:58] = 1
-    picture = gallery.Picture("a", 0, 1, 0.0, np.zeros((40, 60), np.int16), truth, truth * 0)
+    reference = np.zeros((40, 60), np.uint8)
+    reference[35:40, 50:58] = 1
+    picture = gallery.Picture("a", 0, 1, 0.0, np.zeros((40, 60), np.int16), reference, reference * 0)
     assert picture.region == (10, 30, 30)
     assert picture.dice == 0.0
 

@@ -22,7 +22,7 @@ PROBE = """<script>
 let blocked = 0;
 addEventListener('securitypolicyviolation', () => blocked += 1);
 document.querySelector('.slice').click();
-const open = document.querySelector('dialog').open, whole = document.querySelector('dialog path.truth') !== null;
+const open = document.querySelector('dialog').open, whole = document.querySelector('dialog path.reference') !== null;
 document.querySelector('dialog').close();
 setTimeout(() => {
   const narrow = document.documentElement.scrollWidth <= innerWidth;

@@ -1,4 +1,4 @@
-"""The hardest slices with contours: truth blue, prediction red, as vectors over the CT slice."""
+"""The hardest slices with contours: reference blue, prediction red, as vectors over the CT slice."""
 
 import base64
 import html
@@ -15,7 +15,7 @@ from kerasbalance.experiments.report.figures import new_figure, to_png
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.mining.counts import dice_from_counts
 
-TRUTH, PREDICTION = "#3b9dff", "#ff3b30"
+REFERENCE, PREDICTION = "#3b9dff", "#ff3b30"
 COUNT, PER_CASE = 24, 3
 COLUMNS = 6
 
@@ -30,7 +30,7 @@ class Picture:
         slices: slices of the case.
         score: Dice when the slice was mined; None where that is the same model's.
         hu: int16 `(rows, columns)`.
-        truth: uint8, same shape; 0 background, i + 1 for the i-th organ.
+        reference: uint8, same shape; 0 background, i + 1 for the i-th organ.
         predicted: uint8, same shape.
         remark: a word for the caption.
     """
@@ -40,19 +40,19 @@ class Picture:
     slices: int
     score: float | None
     hu: NDArray[np.int16]
-    truth: NDArray[np.uint8]
+    reference: NDArray[np.uint8]
     predicted: NDArray[np.uint8]
     remark: str = ""
 
     @property
     def dice(self) -> float:
         """Dice of `predicted`, the worst organ's; 1 for an empty slice left empty."""
-        return float(label_dice(self.predicted, self.truth).min())
+        return float(label_dice(self.predicted, self.reference).min())
 
     @property
     def region(self) -> tuple[int, int, int]:
         """Top, left and side of the square to look at: around the contours, half of the slice or more."""
-        marked = np.argwhere((self.truth > 0) | (self.predicted > 0))
+        marked = np.argwhere((self.reference > 0) | (self.predicted > 0))
         shape = np.array(self.hu.shape)
         if not len(marked):
             return 0, 0, int(shape.max())
@@ -118,7 +118,7 @@ def _svg(picture: Picture, window_hu: tuple[float, float]) -> str:
     label = f"CT slice {picture.slice + 1} of case {html.escape(picture.case[:8])} with contours"
     paths = "".join(
         f'<path class="{name}" d="{_outline(mask)}"/>'
-        for name, mask in (("truth", picture.truth), ("predicted", picture.predicted))
+        for name, mask in (("reference", picture.reference), ("predicted", picture.predicted))
     )
     return (
         f'<svg viewBox="{left} {top} {side} {side}" data-whole="0 0 {columns} {rows}" role="img" aria-label="{label}">'
@@ -166,7 +166,7 @@ def gallery_png(pictures: Sequence[Picture], window_hu: tuple[float, float]) -> 
         place.axis("off")
     for place, picture in zip(axes, pictures, strict=False):
         place.imshow(picture.hu, "gray", vmin=window_hu[0], vmax=window_hu[1], interpolation="bicubic")
-        for labels, color in ((picture.truth, TRUTH), (picture.predicted, PREDICTION)):
+        for labels, color in ((picture.reference, REFERENCE), (picture.predicted, PREDICTION)):
             for label in np.unique(labels[labels > 0]).tolist():
                 for contour in outlines(labels == label):
                     place.fill(contour[:, 1], contour[:, 0], edgecolor=color, fill=False, linewidth=0.9)

@@ -26,8 +26,8 @@ from kerasbalance.experiments.runs.train import Run
 
 LISTED = 100
 NOTE = (
-    '<p>Contours: <span class="key truth"></span>mask, <span class="key predicted"></span>prediction. Click a slice to '
-    "see it whole; there a click on the picture hides and shows the contours, and the arrow keys go on.</p>"
+    '<p>Contours: <span class="key reference"></span>mask, <span class="key predicted"></span>prediction. Click a '
+    "slice to see it whole; there a click on the picture hides and shows the contours, and the arrow keys go on.</p>"
 )
 
 

@@ -240,7 +240,7 @@ class _Report:
             metrics = view.metrics
             caption = (f"{metrics.organ}, {view.rank} case {metrics.case[:8]}: Dice {tables.number(metrics.dice, 3)}, "
                        f"HD95 {tables.number(metrics.hd95_mm, 1)} mm")  # fmt: skip
-            png = surface_pair(view.truth, view.predicted, view.spacing_mm)
+            png = surface_pair(view.reference, view.predicted, view.spacing_mm)
             shown.append(self.figure(f"surface-{view.name}", png, caption, kind="surface"))
         return SURFACE_NOTE + _charts(*shown)
 
@@ -263,16 +263,16 @@ class _Report:
 
 
 GALLERY_NOTE = (
-    '<p>Contours: <span class="key truth"></span>truth, <span class="key predicted"></span>prediction of the final '
-    "model. The first Dice is the score at the time of mining, the second that of the final model, which has trained "
-    "on the hard slices since. Lowest scores first, at most three slices of a case, cut to the region of the "
+    '<p>Contours: <span class="key reference"></span>reference, <span class="key predicted"></span>prediction of the '
+    "final model. The first Dice is the score at the time of mining, the second that of the final model, which has "
+    "trained on the hard slices since. Lowest scores first, at most three slices of a case, cut to the region of the "
     "contours.</p>"
     '<p class="muted">Click a slice to see it whole; there a click on the picture hides and shows the contours, and '
     "the arrow keys go on.</p>"
 )
 SURFACE_NOTE = (
     "<p>Seen from the front, the patient's right on the left side. The prediction is pale where it lies on the surface "
-    "of the truth and turns red with the distance from it, full red from 10 mm.</p>"
+    "of the reference and turns red with the distance from it, full red from 10 mm.</p>"
 )
 _GROUPS = (
     ("case", "By case", hardness.by_case, "Cases of part A, those with the most hard slices first."),

@@ -2,7 +2,7 @@
 
 CSS = """
 :root { color-scheme: light dark; --paper: #ffffff; --ink: #1f2937; --muted: #667080; --line: #e3e7ec;
-  --soft: #f6f7f9; --accent: #c2570c; --warn: #fff6ea; --bar: #dbe7f5; --truth: #3b9dff; --predicted: #ff3b30; }
+  --soft: #f6f7f9; --accent: #c2570c; --warn: #fff6ea; --bar: #dbe7f5; --reference: #3b9dff; --predicted: #ff3b30; }
 @media (prefers-color-scheme: dark) { :root { --paper: #15181d; --ink: #e3e7ec; --muted: #98a2b0; --line: #2c323b;
   --soft: #1c2027; --accent: #f0954f; --warn: #2a2118; --bar: #26405f; }
   .chart img { filter: invert(0.905) hue-rotate(180deg); border-color: transparent; } }
@@ -62,10 +62,10 @@ figcaption { margin-top: 0.4rem; }
 .slice i { color: var(--muted); font-style: normal; }
 svg { display: block; width: 100%; height: auto; background: #000000; }
 path { fill: none; stroke-width: 1.6px; stroke-linejoin: round; vector-effect: non-scaling-stroke; }
-.truth { stroke: var(--truth); }
+.reference { stroke: var(--reference); }
 .predicted { stroke: var(--predicted); }
 .key { display: inline-block; width: 1.4em; height: 3px; margin: 0 0.35em; vertical-align: middle; border-radius: 2px; }
-.key.truth { background: var(--truth); }
+.key.reference { background: var(--reference); }
 .key.predicted { background: var(--predicted); }
 dialog { width: min(96vw, 92vh, 900px); max-width: none; max-height: none; padding: 0; border: 0; border-radius: 12px;
   background: var(--paper); color: inherit; overflow: hidden; }

@@ -23,26 +23,26 @@ LIGHT = np.array([0.55, -0.75, -0.40])
 
 
 def surface_pair(
-    truth: Mask,
+    reference: Mask,
     predicted: Mask,
     spacing_mm: Sequence[float],
-    titles: tuple[str, str] = ("truth", "prediction"),
+    titles: tuple[str, str] = ("reference", "prediction"),
 ) -> bytes:
-    """Draw truth and prediction of one case beside each other, on the same scale.
+    """Draw reference and prediction of one case beside each other, on the same scale.
 
-    The deeper the red of the prediction, the farther it lies from the surface of the truth, up to `FAR_MM`.
+    The deeper the red of the prediction, the farther it lies from the surface of the reference, up to `FAR_MM`.
 
     Args:
-        truth: bool `(slices, rows, columns)` in the canonical orientation: towards head, back and left.
+        reference: bool `(slices, rows, columns)` in the canonical orientation: towards head, back and left.
         predicted: likewise.
         spacing_mm: between slices, rows and columns; an unknown first one (NaN) counts as the second.
         titles: above the two.
     """
     depth = spacing_mm[1] if math.isnan(spacing_mm[0]) else spacing_mm[0]
     spacing = (float(depth), float(spacing_mm[1]), float(spacing_mm[2]))
-    box = union_box(predicted, truth)
-    extent = np.array([side * step for side, step in zip(truth[box].shape, spacing, strict=True)])
-    meshes = [surface_mesh(mask[box], spacing) for mask in (truth, predicted)]
+    box = union_box(predicted, reference)
+    extent = np.array([side * step for side, step in zip(reference[box].shape, spacing, strict=True)])
+    meshes = [surface_mesh(mask[box], spacing) for mask in (reference, predicted)]
     figure = new_figure((4.8, 2.4), constrained=False)
     for number, (mesh, title) in enumerate(zip(meshes, titles, strict=True)):
         axes: Any = figure.add_axes((number / 2, 0.0, 0.5, 0.92), projection="3d")
@@ -80,14 +80,14 @@ def surface_mesh(mask: Mask, spacing_mm: tuple[float, float, float]) -> Mesh | N
     return vertices - (margin * spacing_mm + steps), faces.astype(np.int64)
 
 
-def _error_tint(mesh: Mesh, truth: Mesh | None) -> Vectors:
-    """Return a colour for each triangle: pale on the surface of the truth, deep red far from it."""
+def _error_tint(mesh: Mesh, reference: Mesh | None) -> Vectors:
+    """Return a colour for each triangle: pale on the surface of the reference, deep red far from it."""
     from scipy.spatial import cKDTree
 
-    if truth is None:
+    if reference is None:
         return np.array([FAR_RGB])
     centres = mesh[0][mesh[1]].mean(axis=1)
-    surface = np.concatenate([truth[0], truth[0][truth[1]].mean(axis=1)])
+    surface = np.concatenate([reference[0], reference[0][reference[1]].mean(axis=1)])
     share = np.clip(cKDTree(surface).query(centres)[0] / FAR_MM, 0, 1)[:, None]
     return np.asarray((1 - share) * NEAR_RGB + share * FAR_RGB)
 

@@ -1,4 +1,4 @@
-"""What the report's pictures show: slices and whole cases with the run's prediction beside the truth."""
+"""What the report's pictures show: slices and whole cases with the run's prediction beside the reference."""
 
 import math
 from dataclasses import dataclass
@@ -23,7 +23,7 @@ class CaseView:
         name: for files, e.g. "liver-worst".
         rank: "worst" or "best".
         metrics: its row of the case table.
-        truth: bool `(slices, rows, columns)`.
+        reference: bool `(slices, rows, columns)`.
         predicted: likewise.
         spacing_mm: between slices (NaN for a lone one), rows and columns.
     """
@@ -31,7 +31,7 @@ class CaseView:
     name: str
     rank: str
     metrics: CaseMetrics
-    truth: NDArray[np.bool_]
+    reference: NDArray[np.bool_]
     predicted: NDArray[np.bool_]
     spacing_mm: tuple[float, float, float]
 
@@ -51,7 +51,7 @@ def slice_pictures(
             slices=int(table.slices[row]),
             score=float(table.score[row]),
             hu=x[number, ..., 0],
-            truth=y[number, ..., 0],
+            reference=y[number, ..., 0],
             predicted=predicted[number],
         )
         for number, row in enumerate(rows.tolist())
@@ -81,7 +81,7 @@ def _case_view(run: Run, segmenter: Segmenter, metrics: CaseMetrics, value: int,
         name=f"organ{value}-{rank}",
         rank=rank,
         metrics=metrics,
-        truth=reference == value,
+        reference=reference == value,
         predicted=predicted == value,
         spacing_mm=(math.nan if between is None else between, height, width),
     )
