@@ -89,6 +89,8 @@ TABLE = (
     _entry("--augment", group=CASES, type=click.Choice(list(STRENGTHS)), help="How strongly slices are changed at "
            f"random each time they are trained on. {_meanings(STRENGTHS)} The default is none; the others need the "
            "extra augment."),
+    _entry("--neighbours", group=CASES, study=True, type=int, help="How many slices before and after each one "
+           "the network sees as channels beside it; none by default."),
 
     _entry("--base-filters", group=NETWORK, study=True, type=int, help="The number of filters of the first level, for "
            "unet and fcn."),

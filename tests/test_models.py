@@ -124,7 +124,7 @@ def test_one_organ_ends_in_a_sigmoid_and_several_in_a_softmax(network, num_class
     [
         (unet, (40, 64, 1), 16),
         (unet, (None, None, 1), 16),
-        (unet, (64, 64, 3), 16),
+        (unet, (64, 64, 0), 16),
         (unet, (64, 64), 16),
         (fcn_vgg16, (48, 64, 1), 32),
     ],

@@ -12,6 +12,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store.facts import CaseFacts, Entry
 from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
+from kerasbalance.data.volume.neighbours import neighbour_table
 from kerasbalance.data.volume.volume import AIR_HU
 
 
@@ -130,14 +131,19 @@ class SliceStore:
             counts[here] = self.reader(int(number)).positive_pixels[refs[here] - self._first[number], column]
         return counts
 
-    def source(self, organs: str | Sequence[str]) -> "StoreSource":
+    def source(self, organs: str | Sequence[str], *, neighbours: int = 0) -> "StoreSource":
         """Return what `IndexedDataset` reads from: images and the labels of the given organs.
 
+        Args:
+            organs: One organ or several.
+            neighbours: How many slices before and after each one are read as channels beside it.
+
         Raises:
+            ValueError: If `neighbours` is negative.
             DataError: If no case annotates one of the organs, or the slices of the cases that annotate them all
                 differ in size (codes `NO_ORGAN`, `SIZES`).
         """
-        return StoreSource(self, self._check_organs(organs))
+        return StoreSource(self, self._check_organs(organs), neighbours)
 
     def _check_organs(self, organs: str | Sequence[str]) -> tuple[str, ...]:
         wanted = (organs,) if isinstance(organs, str) else tuple(organs)
@@ -179,10 +185,14 @@ class StoreSource:
     Args:
         store: The store.
         organs: The organs, in the order of their label values 1, 2, ...
+        neighbours: How many slices before and after each one are channels beside it, see `neighbour_table`.
     """
 
-    def __init__(self, store: SliceStore, organs: tuple[str, ...]) -> None:
-        self.store, self.organs = store, organs
+    def __init__(self, store: SliceStore, organs: tuple[str, ...], neighbours: int = 0) -> None:
+        if neighbours < 0:
+            raise ValueError(f"neighbours={neighbours}; expected 0 or more; leave it out for none")
+        self.store, self.organs, self.neighbours = store, organs, neighbours
+        self._tables: dict[int, NDArray[np.int64]] = {}
         fitting = [case for case in store.cases if set(organs) <= set(case.organs)]
         sizes = sorted({(case.rows, case.columns) for case in fitting})
         one_pixel_size = len({case.resampled_mm or case.key for case in fitting}) == 1
@@ -206,8 +216,8 @@ class StoreSource:
             flips: Per slice 0 none, 1 left-right, 2 front-back, 3 both; none by default.
 
         Returns:
-            HU, int16 `(n, rows, columns, 1)`, and labels, uint8 of the same shape: 0 background, i + 1 for
-            `organs[i]`. No refs give arrays of length 0.
+            HU, int16 `(n, rows, columns, 2 * neighbours + 1)`, each slice in the middle channel, and its labels,
+            uint8 `(n, rows, columns, 1)`: 0 background, i + 1 for `organs[i]`. No refs give arrays of length 0.
 
         Raises:
             DataError: If a slice is damaged or lies in a case without one of the organs.
@@ -216,17 +226,36 @@ class StoreSource:
         """
         refs = self.store.check_refs(refs)
         codes = _check_flips(flips, refs)
-        x = empty_batch((len(refs), *self.plane, 1), np.int16)
+        x = empty_batch((len(refs), *self.plane, 2 * self.neighbours + 1), np.int16)
         y = empty_batch((len(refs), *self.plane, 1), np.uint8)
         numbers = self.store.case_of(refs)
         for i, (number, ref, code) in enumerate(
             zip(numbers.tolist(), refs.tolist(), codes.tolist(), strict=True)
         ):
-            here = (i, *self.window(number), 0)
-            if x[here].shape != self.plane:
+            here = (i, *self.window(number))
+            if y[here].shape[:2] != self.plane:
                 x[i], y[i] = AIR_HU, 0
-            self._read_one(number, ref - int(self.store.first_ref[number]), code, x[here], y[here])
+            self._read_one(number, ref - int(self.store.first_ref[number]), code, x[here], y[here][..., 0])
         return x, y
+
+    def middle(self, x: NDArray[np.int16]) -> NDArray[np.int16]:
+        """Return the slices themselves, `(n, rows, columns)`, without their neighbours.
+
+        Args:
+            x: Images as `read` returns them.
+        """
+        return x[..., self.neighbours]
+
+    def _near(self, number: int, position: int) -> list[int]:
+        """Return the places in a case of the slices that are the channels of one."""
+        if not self.neighbours:
+            return [position]
+        table = self._tables.get(number)
+        if table is None:
+            table = self._tables[number] = neighbour_table(
+                self.store.reader(number).depth_mm, self.neighbours
+            )
+        return [int(near) for near in table[position]]
 
     def window(self, number: int) -> tuple[slice, slice]:
         """Return where in the plane of this source the slices of a case lie: central, with air around smaller ones."""
@@ -261,7 +290,8 @@ class StoreSource:
     ) -> None:
         columns, reader = self._columns(number), self.store.reader(number)
         turn = (slice(None, None, -1 if code & 2 else 1), slice(None, None, -1 if code & 1 else 1))
-        x[...] = reader.image(position)[turn]
+        for channel, near in enumerate(self._near(number, position)):
+            x[..., channel] = reader.image(near)[turn]
         present = reader.positive_pixels[position, columns] > 0
         if not present.any():
             y[...] = 0

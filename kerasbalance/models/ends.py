@@ -10,13 +10,14 @@ def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int
     """Check what a network is asked for and make its input.
 
     Args:
-        input_shape: `(height, width, 1)`, height and width divisible by `stride`.
+        input_shape: `(height, width, channels)`, height and width divisible by `stride`. One channel is the slice;
+            more are the slice in the middle and its neighbours.
         stride: Pixels of the input to one of the smallest feature map.
         num_classes: Output channels, at least 1.
         base_filters: Filters of the first level, at least 1.
 
     Returns:
-        A Keras input of int16 Hounsfield units, `(batch, height, width, 1)`.
+        A Keras input of int16 Hounsfield units, `(batch, height, width, channels)`.
 
     Raises:
         ValueError: If a number is too small or a side is not divisible by the stride.
@@ -25,9 +26,14 @@ def image_input(input_shape: tuple[int, int, int], stride: int, num_classes: int
         if not isinstance(number, int | np.integer) or number < 1:
             raise ValueError(f"Received {name}={number!r}; expected an integer of at least 1.")
     shape = tuple(input_shape)
-    if len(shape) != 3 or shape[2] != 1 or not all(side and side % stride == 0 for side in shape[:2]):
+    if (
+        len(shape) != 3
+        or not shape[2]
+        or shape[2] < 1
+        or not all(side and side % stride == 0 for side in shape[:2])
+    ):
         raise ValueError(
-            f"Received input_shape={shape}; expected (height, width, 1), both sides divisible by {stride}. "
+            f"Received input_shape={shape}; expected (height, width, channels), both sides divisible by {stride}. "
             "Crop or pad the slices, with air (-1024 HU) at the border."
         )
     return keras.Input(shape, dtype="int16", name="hu")

@@ -41,7 +41,8 @@ def fcn_vgg16(
     134,260,544 weights of VGG-16 without its last layer.
 
     Args:
-        input_shape: `(height, width, 1)`, both sides divisible by 32.
+        input_shape: `(height, width, channels)`, both sides divisible by 32. One channel is the slice; more are the
+            slice in the middle and its neighbours, each copied to the three channels of VGG-16.
         num_classes: Output channels: 1 for one organ (sigmoid), or the number of organs plus 1 (softmax),
             with the background in channel 0 and label `k` in channel `k`.
         base_filters: Filters of the first block, 64 in VGG-16; the two widest layers have 64 times as many.
@@ -54,7 +55,7 @@ def fcn_vgg16(
             global seed has no effect.
 
     Returns:
-        A `keras.Model` from int16 Hounsfield units `(batch, height, width, 1)` to float32 probabilities
+        A `keras.Model` from int16 Hounsfield units `(batch, height, width, channels)` to float32 probabilities
         `(batch, height, width, num_classes)`.
 
     Raises:
@@ -93,9 +94,9 @@ def fcn_vgg16(
 
 
 def _three_channels(window: Any) -> Any:
-    """Give a window of 0 .. 1 the channels and the mean of VGG-16, at 1/128 of its range."""
+    """Give each channel of a window of 0 .. 1 the channels and the mean of VGG-16, at 1/128 of its range."""
     gray = keras.layers.Concatenate(name="three_channels")([window, window, window])
-    offset = [-mean / _INPUT_SCALE for mean in _IMAGENET_MEAN]
+    offset = [-mean / _INPUT_SCALE for mean in _IMAGENET_MEAN for _ in range(window.shape[-1])]
     return keras.layers.Rescaling(255 / _INPUT_SCALE, offset, name="imagenet_scale")(gray)
 
 
@@ -139,5 +140,9 @@ def _load_vgg16(model: Any, path: Path) -> None:
     for layer in donor.layers:
         if layer.weights:
             kernel, bias = layer.get_weights()
-            scale = _INPUT_SCALE if layer.name == "block1_conv1" else 1.0
-            model.get_layer(layer.name).set_weights([np.multiply(kernel, scale), bias])
+            if (
+                layer.name == "block1_conv1"
+            ):  # each of its channels is shared among the slice and its neighbours
+                slices = model.input_shape[-1]
+                kernel = np.repeat(kernel, slices, axis=2) * (_INPUT_SCALE / slices)
+            model.get_layer(layer.name).set_weights([kernel, bias])

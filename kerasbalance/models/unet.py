@@ -31,7 +31,8 @@ def unet(
     or so (momentum 0.9), because the slices are scored with them in the middle of training.
 
     Args:
-        input_shape: `(height, width, 1)`, both sides divisible by 16.
+        input_shape: `(height, width, channels)`, both sides divisible by 16. One channel is the slice; more are the
+            slice in the middle and its neighbours, each in the same window.
         num_classes: Output channels: 1 for one organ (sigmoid), or the number of organs plus 1 (softmax),
             with the background in channel 0 and label `k` in channel `k`.
         base_filters: Filters of the first level; they double at each of the four levels below.
@@ -40,7 +41,7 @@ def unet(
         seed: Determines the initial weights, the same on every backend. Keras' global seed has no effect.
 
     Returns:
-        A `keras.Model` from int16 Hounsfield units `(batch, height, width, 1)` to float32 probabilities
+        A `keras.Model` from int16 Hounsfield units `(batch, height, width, channels)` to float32 probabilities
         `(batch, height, width, num_classes)`.
 
     Raises:

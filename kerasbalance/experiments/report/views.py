@@ -50,7 +50,7 @@ def slice_pictures(
             slice=int(table.slice[row]),
             slices=int(table.slices[row]),
             score=float(table.score[row]),
-            hu=x[number, ..., 0],
+            hu=source.source.middle(x)[number],
             reference=y[number, ..., 0],
             predicted=predicted[number],
         )

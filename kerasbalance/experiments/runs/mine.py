@@ -85,7 +85,7 @@ def _case_suspects(run: Run, segmenter: Segmenter, key: str, hard: NDArray[np.in
     found = []
     for value, organ in enumerate(run.options.organs, 1):
         mask = y[..., 0] == value
-        tissue = measure_tissue(x[..., 0], mask)
+        tissue = measure_tissue(source.source.middle(x), mask)
         for row, place in enumerate((hard - refs[0]).tolist()):
             signs = find_signs(place, mask, predicted[row] == value, tissue)
             if signs:

@@ -35,7 +35,7 @@ def build_model(options: TrainOptions, plane: tuple[int, int], encoder_weights: 
     """
     keras.config.set_dtype_policy(options.precision)
     keras.utils.set_random_seed(options.seed)
-    shape = (*plane, 1)
+    shape = (*plane, 2 * options.neighbours + 1)
     if ":" in options.model:
         return _own_model(options, shape)
     build: Any = {"unet": unet, "fcn": fcn_vgg16}[options.model]
@@ -131,7 +131,7 @@ class Segmenter:
         """Segment up to `batch_size` slices; the batch is filled up so that one shape is compiled.
 
         Args:
-            x: `(n, rows, columns, 1)`.
+            x: `(n, rows, columns, channels)`.
 
         Returns:
             `(n, rows, columns)`: 0 background, i + 1 for the i-th organ; not cleaned up.
@@ -142,7 +142,7 @@ class Segmenter:
         """Return the model's own output for up to `batch_size` slices.
 
         Args:
-            x: `(n, rows, columns, 1)`.
+            x: `(n, rows, columns, channels)`.
 
         Returns:
             `(n, rows, columns, channels)`; `labels_of` makes labels of it.

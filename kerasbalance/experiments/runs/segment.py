@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
 from kerasbalance.data.volume.geometry import Grid
+from kerasbalance.data.volume.neighbours import neighbour_table
 from kerasbalance.data.volume.shaping import PlaneMap
 from kerasbalance.data.volume.volume import AIR_HU, Volume
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
@@ -126,16 +127,29 @@ def segment_volume(
     shape = plane_map(record, volume.grid)
     rows, columns = shape.plane
     labels = np.empty(volume.hu.shape, np.uint8)
+    table = neighbour_table(volume.grid.depth_mm, record.options.neighbours)
     for start in range(0, len(labels), segmenter.batch_size):
         part = slice(start, start + segmenter.batch_size)
+        planes, near = _with_neighbours(volume, table[part])
         if shape.is_identity:
-            x = pad_planes(volume.hu[part], AIR_HU)[..., None]
+            x = _as_channels(pad_planes(planes, AIR_HU), near)
             labels[part] = segmenter.labels(x)[:, :rows, :columns]
         else:
-            x = pad_planes(shape.image(volume.hu[part]), AIR_HU)[..., None]
+            x = _as_channels(pad_planes(shape.image(planes), AIR_HU), near)
             labels[part] = segmenter.labels_of(shape.restored(segmenter.probabilities(x)[:, :rows, :columns]))
         progress(len(labels[part]))
     return segmenter.cleaned(labels), _spacing_notes(volume.grid, record, shape) + _point_notes(segmenter)
+
+
+def _with_neighbours(volume: Volume, rows: NDArray[np.int64]) -> tuple[NDArray[np.int16], NDArray[np.int64]]:
+    """Return the planes that some slices and their neighbours need, each once, and where each is among them."""
+    first = int(rows.min())
+    return volume.hu[first : int(rows.max()) + 1], rows - first
+
+
+def _as_channels(planes: NDArray[np.int16], near: NDArray[np.int64]) -> NDArray[np.int16]:
+    """Turn planes into `(n, rows, columns, channels)`."""
+    return np.ascontiguousarray(np.moveaxis(planes[near], 1, -1))
 
 
 def plane_map(record: RunRecord, grid: Grid) -> PlaneMap:

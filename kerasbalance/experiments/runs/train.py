@@ -193,7 +193,7 @@ class Run:
 
     def source(self) -> PaddedSource:
         """Return images and labels of the run's organs, padded to what the network takes."""
-        return PaddedSource(self.store.source(self.options.organs))
+        return PaddedSource(self.store.source(self.options.organs, neighbours=self.options.neighbours))
 
     def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
         """Train up to the options' `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
