@@ -16,6 +16,9 @@ from kerasbalance.errors import explain
 Images = NDArray[Any]
 Masks = NDArray[Any]
 Range = tuple[float, float]
+Values = NDArray[np.float32]
+Change = Callable[[Values, Values, np.random.Generator], tuple[Values, Values]]
+"""Changes the values of an image, `(height, width, channels)`; returns them and the buffer that is then free."""
 
 
 @dataclass(frozen=True)
@@ -122,12 +125,13 @@ class Augmentation:
                 )
             )
         new_x, new_y = x.copy(), y.copy()
-        for number in range(len(x)):
+        buffers = np.empty((2, *x.shape[1:]), np.float32)
+        for image, mask in zip(new_x, new_y, strict=True):
             if rng.random() < self.geometry_share:
-                self._move(new_x[number], new_y[number], rng)
+                self._move(image, mask, rng)
             changes = [change for share, change in self._intensities() if rng.random() < share]
             if changes:
-                _apply(new_x[number], changes, rng)
+                _apply(image, changes, (buffers[0], buffers[1]), rng)
         return new_x, new_y
 
     def _move(self, image: Images, mask: Masks, rng: np.random.Generator) -> None:
@@ -138,17 +142,13 @@ class Augmentation:
             centre, rng.uniform(-self.rotate_deg, self.rotate_deg), rng.uniform(*self.scale)
         )
         matrix[:, 2] += rng.uniform(-self.shift, self.shift, 2) * (width, height)
-        size, planes = (width, height), mask.reshape(height, width, -1)
         for channel in range(image.shape[2]):
-            plane = np.ascontiguousarray(image[..., channel])
-            image[..., channel] = cv2.warpAffine(
-                plane, matrix, size, flags=cv2.INTER_LINEAR, borderValue=self.fill
-            )
+            image[..., channel] = _moved_image(image[..., channel], matrix, self.fill)
+        planes = mask.reshape(height, width, -1)
         for channel in range(planes.shape[2]):
-            plane = np.ascontiguousarray(planes[..., channel])
-            planes[..., channel] = cv2.warpAffine(plane, matrix, size, flags=cv2.INTER_NEAREST)
+            _move_mask(planes[..., channel], matrix)
 
-    def _intensities(self) -> list[tuple[float, Callable[[Images, np.random.Generator], Images]]]:
+    def _intensities(self) -> list[tuple[float, Change]]:
         return [
             (self.blur_share, self._blur),
             (self.low_resolution_share, self._shrink),
@@ -157,54 +157,85 @@ class Augmentation:
             (self.noise_share, self._noise),
         ]
 
-    def _blur(self, image: Images, rng: np.random.Generator) -> Images:
-        blurred: Images = _opencv().GaussianBlur(image, (0, 0), rng.uniform(*self.blur_px))
-        return blurred
+    def _blur(self, image: Values, spare: Values, rng: np.random.Generator) -> tuple[Values, Values]:
+        _opencv().GaussianBlur(image, (0, 0), rng.uniform(*self.blur_px), dst=spare)
+        return spare, image
 
-    def _shrink(self, image: Images, rng: np.random.Generator) -> Images:
+    def _shrink(self, image: Values, spare: Values, rng: np.random.Generator) -> tuple[Values, Values]:
         cv2 = _opencv()
         height, width = image.shape[:2]
         factor = rng.uniform(*self.low_resolution)
         small = (max(1, round(width * factor)), max(1, round(height * factor)))
-        shrunk = cv2.resize(image, small, interpolation=cv2.INTER_AREA)
-        enlarged: Images = cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR)
-        return enlarged
+        shrunk = cv2.resize(image, small, interpolation=cv2.INTER_LINEAR if factor >= 0.5 else cv2.INTER_AREA)
+        cv2.resize(shrunk, (width, height), interpolation=cv2.INTER_LINEAR, dst=spare)
+        return spare, image
 
-    def _contrast(self, image: Images, rng: np.random.Generator) -> Images:
+    def _contrast(self, image: Values, spare: Values, rng: np.random.Generator) -> tuple[Values, Values]:
         image *= np.float32(rng.uniform(*self.contrast))
         image += np.float32(rng.uniform(-self.brightness, self.brightness))
-        return image
+        return image, spare
 
-    def _gamma(self, image: Images, rng: np.random.Generator) -> Images:
-        low, high = self.window
-        inside = np.clip(image, np.float32(low), np.float32(high))
-        image -= inside  # what lies outside of the window stays outside of the curve
-        inside -= np.float32(low)
-        inside /= np.float32(high - low)
-        np.power(inside, np.float32(rng.uniform(*self.gamma)), out=inside)
-        inside *= np.float32(high - low)
-        image += inside
-        image += np.float32(low)
-        return image
+    def _gamma(self, image: Values, spare: Values, rng: np.random.Generator) -> tuple[Values, Values]:
+        low, high = np.float32(self.window[0]), np.float32(self.window[1])
+        np.clip(image, low, high, out=spare)
+        image -= spare  # what lies outside of the window stays outside of the curve
+        spare -= low
+        spare /= high - low
+        _opencv().pow(spare, rng.uniform(*self.gamma), dst=spare)
+        spare *= high - low
+        image += spare
+        image += low
+        return image, spare
 
-    def _noise(self, image: Images, rng: np.random.Generator) -> Images:
+    def _noise(self, image: Values, spare: Values, rng: np.random.Generator) -> tuple[Values, Values]:
         cv2 = _opencv()
-        noise = np.empty(image.shape, np.float32)
         cv2.setRNGSeed(
             int(rng.integers(1 << 31))
         )  # of this thread; four times as fast as NumPy's normal numbers
-        cv2.randn(noise, 0, rng.uniform(0, self.noise))
-        image += noise
-        return image
+        cv2.randn(spare, 0, rng.uniform(0, self.noise))
+        image += spare
+        return image, spare
+
+
+def _moved_image(plane: Images, matrix: NDArray[np.float64], fill: float) -> Images:
+    """Return one channel of an image after an affine change, linear in between."""
+    cv2 = _opencv()
+    size = plane.shape[::-1]
+    if plane.dtype != np.int16:
+        moved: Images = cv2.warpAffine(np.ascontiguousarray(plane), matrix, size, borderValue=fill)
+        return moved
+    # OpenCV has a fast way for uint16, and none for int16: the same numbers, counted from the lowest.
+    counted = np.bitwise_xor(plane, np.int16(-(1 << 15))).view(np.uint16)
+    turned = cv2.warpAffine(counted, matrix, size, borderValue=fill + (1 << 15))
+    back: Images = np.bitwise_xor(turned.view(np.int16), np.int16(-(1 << 15)))
+    return back
+
+
+def _move_mask(plane: Masks, matrix: NDArray[np.float64]) -> None:
+    """Change one channel of a mask in place by the nearest pixel; only what is marked is looked at."""
+    cv2 = _opencv()
+    column, row, width, height = cv2.boundingRect((plane != 0).view(np.uint8))
+    if not width:
+        return
+    corners = matrix @ [[column - 1, column + width] * 2, [row - 1] * 2 + [row + height] * 2, [1] * 4]
+    reach = np.stack([np.floor(corners.min(axis=1)), np.ceil(corners.max(axis=1)) + 1])
+    (left, top), (right, bottom) = np.clip(reach, 0, plane.shape[::-1]).astype(int).tolist()
+    source = plane.copy()
+    plane[...] = 0
+    if left < right and top < bottom:
+        there = matrix - [[0, 0, left], [0, 0, top]]
+        size = (right - left, bottom - top)
+        plane[top:bottom, left:right] = cv2.warpAffine(source, there, size, flags=cv2.INTER_NEAREST)
 
 
 def _apply(
-    image: Images, changes: list[Callable[[Images, np.random.Generator], Images]], rng: np.random.Generator
+    image: Images, changes: list[Change], buffers: tuple[Values, Values], rng: np.random.Generator
 ) -> None:
     """Change the values of one image `(height, width, channels)` in place, as float32 in between."""
-    values = image.astype(np.float32)
+    values, spare = buffers
+    values[...] = image
     for change in changes:
-        values = change(values, rng).reshape(image.shape)
+        values, spare = change(values, spare, rng)
     if np.issubdtype(image.dtype, np.integer):
         limits = np.iinfo(image.dtype)
         np.clip(np.rint(values, out=values), limits.min, limits.max, out=values)
