@@ -56,6 +56,9 @@ def show_runs(
         check_target(target, overwrite=False)
     point = Ensemble(tuple((run.folder, run.record) for run in runs)).point()
     point = point.changed(threshold, no_clean_up=no_clean_up)
+    for run in runs:
+        if shortcoming := run.folder.shortcoming(run.options.iterations):
+            click.echo(f"WARNING  {shortcoming}", err=True)
     slices = sum(runs[0].store.cases[number].slices for number in common_test_cases(runs))
     with progress(slices, "Segmenting") as bar:
         found = evaluate_runs(runs, flips, point=point, keep_largest=keep_largest, progress=bar.update)

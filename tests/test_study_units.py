@@ -215,6 +215,15 @@ def test_a_unit_needs_the_backend_of_its_study(store, monkeypatch):
         train_unit(out, 0, model=MODEL)
 
 
+def test_a_unit_whose_store_was_moved_is_refused_with_what_to_do(store):
+    out = planned(store, store.parent / "moved")
+    plain = json.loads((out / "study.json").read_text())
+    (out / "study.json").write_text(json.dumps({**plain, "store": str(store.parent / "gone")}))
+    message = "NO_STORE: a study whose store is not where it was planned; .*; run the command study again with its pres"
+    with pytest.raises(DataError, match=message):
+        train_unit(out, 0, model=MODEL)
+
+
 @pytest.mark.parametrize(
     ("slot", "environment", "installed", "expected"),
     [

@@ -5,6 +5,7 @@ that ended and was evaluated on TensorFlow, and per backend a run that SIGTERM s
 beside the weights with which the same run ended when it was not stopped.
 """
 
+import shutil
 import tarfile
 from pathlib import Path
 
@@ -12,8 +13,11 @@ import keras
 import numpy as np
 import pytest
 from made.commands import invoke
+from made.runs import MODEL
 
+import kerasbalance
 from kerasbalance.data.store import SliceStore, Store, verify_store
+from kerasbalance.experiments.runs.folder import RunFolder
 
 ARCHIVE = Path(__file__).parent / "made" / "version_0_1.tar.xz"
 ORGANS = ("liver", "spleen", "kidney")
@@ -44,6 +48,44 @@ def test_its_run_is_evaluated(old):
     assert table["case"].tolist() == ["2eb4f27e9b04df2b6337dfe0e542ed8a", "98b809b7aeacf1918f84ab0d34e5218b"]
     # Backends round differently: a voxel at the threshold may fall on either side.
     np.testing.assert_allclose(table["dice"], [0.08175914994096813, 0.0683850604944766], atol=5e-4)
+
+
+def test_the_evaluation_of_an_interrupted_run_says_so(old):
+    printed = invoke(old, "eval", keras.config.backend(), "--store", "store", "--json")
+    assert printed.exit_code == 0, printed.output
+    assert printed.stderr.splitlines()[0] == (
+        "WARNING  the training of this run has not ended: these are the weights of iteration 27 of 40; train --resume "
+        "goes on"
+    )
+
+
+def test_the_evaluation_of_a_diverged_run_says_so(old, monkeypatch):
+    def diverge(*words, **options):
+        raise kerasbalance.NonFiniteError("the loss is NaN at iteration 30")
+
+    monkeypatch.setattr(kerasbalance, "fit", diverge)
+    words = ["--organ", "liver", "--model", MODEL, "--iterations", "40"]
+    printed = invoke(old, "train", "store", "--out", "diverged", *words)
+    assert (printed.exit_code, "DIVERGED: the loss is NaN" in printed.stderr) == (1, True), printed.output
+    shutil.copytree(
+        old / keras.config.backend() / "checkpoint", old / "diverged" / "checkpoint", dirs_exist_ok=True
+    )
+    assert RunFolder(old / "diverged").shortcoming(40) == (
+        "the training of this run diverged: these are the weights of iteration 27 of 40, before it did"
+    )
+
+
+def test_a_run_whose_store_was_moved_is_told_and_takes_its_new_place(old, tmp_path):
+    run = shutil.copytree(old / "run", tmp_path / "run")
+    for words in (["eval", "run"], ["mine", "run"], ["report", "run"], ["train", "--resume", "--out", "run"]):
+        printed = invoke(tmp_path, *words)
+        assert printed.exit_code == 1
+        assert (
+            "NO_STORE: a run whose store is no longer where it was; expected the store that the run was made"
+            in (printed.stderr)
+        )
+        assert "name its present place: --store, or STORE of train" in printed.stderr
+    assert "has not ended" not in RunFolder(run).shortcoming(1)
 
 
 def test_its_interrupted_run_goes_on_to_the_weights_of_the_unbroken_one(old):

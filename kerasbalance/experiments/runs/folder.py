@@ -77,7 +77,7 @@ class RunFolder:
 
     @property
     def diverged_file(self) -> Path:
-        """`diverged.json`: why a run of a study could not be trained to its end."""
+        """`diverged.json`: why a run could not be trained to its end; there only where its training diverged."""
         return self.path / "diverged.json"
 
     @property
@@ -90,6 +90,19 @@ class RunFolder:
         """Iterations at the newest checkpoint, by its name; 0 without one."""
         names = [entry.name for entry in (self.path / "checkpoint").glob("0*-iteration-*")]
         return int(max(names).rpartition("-")[2]) if names else 0
+
+    def shortcoming(self, iterations: int) -> str:
+        """Return what keeps the newest weights from being those of the finished run, "" if they are.
+
+        Args:
+            iterations: How many the run was told to do.
+        """
+        weights = f"these are the weights of iteration {self.saved_iteration:,} of {iterations:,}"
+        if self.diverged_file.exists():
+            return f"the training of this run diverged: {weights}, before it did"
+        if not self.model_file.exists():
+            return f"the training of this run has not ended: {weights}; train --resume goes on"
+        return ""
 
     @property
     def eval_folder(self) -> Path:

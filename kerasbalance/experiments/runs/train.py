@@ -3,7 +3,7 @@
 import dataclasses
 import functools
 import os
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -35,6 +35,7 @@ from kerasbalance.experiments.runs.split import SplitRow, read_split, split_stor
 from kerasbalance.experiments.runs.starting_weights import StartingWeights, build_started
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
 from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
+from kerasbalance.experiments.tabular import to_json
 from kerasbalance.lock import FolderLock
 from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
 from kerasbalance.training.checkpoint_reading import read_newest
@@ -167,8 +168,8 @@ class Run:
         if resumed:
             _check_devices(record.options)
         rows = read_split(folder.split_file)
-        path = Path(record.store) if store_path is None else Path(store_path)
-        store = SliceStore(path, keys={row.case for row in rows})
+        keys = {row.case for row in rows}
+        store = _remembered_store(record, keys) if store_path is None else SliceStore(store_path, keys=keys)
         if store.digest != record.store_digest:
             raise DataError("STORE_CHANGED", "a store whose cases differ from those of the run",
                             "the cases that the run was made with", "name that store, or train a new run")  # fmt: skip
@@ -298,6 +299,7 @@ class Run:
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         size, refs = self.options.batch_size, self.refs(VALIDATION)
         validation = make_validation(self.store, dataset.source, refs, model, size)
+        self.folder.diverged_file.unlink(missing_ok=True)
         try:
             return kb.fit(
                 model,
@@ -314,6 +316,9 @@ class Run:
                             "room for two checkpoints in the run's folder", "make room and go on with train "
                             "--resume; the last checkpoint that was written is whole",
                             path=self.folder.path) from None  # fmt: skip
+        except kb.NonFiniteError as error:
+            replace_file(self.folder.diverged_file, to_json({"error": str(error)}))
+            raise
         except kb.CheckpointError as error:
             begun = self.folder.has_checkpoint
             raise DataError("CHECKPOINT", "a run whose checkpoints are damaged, of other settings, or in use"
@@ -327,6 +332,18 @@ class Run:
         if self.record.devices != replicas(model):
             self.record = dataclasses.replace(self.record, devices=replicas(model))
             self.record.write(self.folder.record_file)
+
+
+def _remembered_store(record: RunRecord, keys: Collection[str]) -> SliceStore:
+    """Open the store of a run at the place where it was when the run began."""
+    try:
+        return SliceStore(Path(record.store), keys=keys)
+    except DataError as error:
+        if error.code != "NO_STORE":
+            raise
+        raise DataError("NO_STORE", "a run whose store is no longer where it was", "the store that the run was made "
+                        "with", "name its present place: --store, or STORE of train",
+                        path=error.path) from None  # fmt: skip
 
 
 def _check_devices(options: TrainOptions) -> None:

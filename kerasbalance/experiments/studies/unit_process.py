@@ -46,6 +46,7 @@ def train_unit(
     check_model_named(unit.model, model)
     prepare_process(record, number)
     _check_backend(record.backend)
+    _check_store(record)
     from kerasbalance.experiments.studies.unit import run_unit
 
     with errors_that_travel(unit):
@@ -81,6 +82,13 @@ def prepare_process(record: StudyRecord, slot: int) -> None:
         os.sched_setaffinity(0, own)
     os.environ["KERAS_BACKEND"] = record.backend
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+
+
+def _check_store(record: StudyRecord) -> None:
+    if not (Path(record.store) / "store.json").is_file():
+        raise DataError("NO_STORE", "a study whose store is not where it was planned", "the store of the study, at the "
+                        "same place on every machine", "run the command study again with its present place as "
+                        "STORE", path=Path(record.store))  # fmt: skip
 
 
 def _check_backend(name: str) -> None:
