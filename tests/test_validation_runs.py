@@ -12,6 +12,8 @@ from made.training import same
 from scipy import ndimage
 
 from kerasbalance.evaluation.clean_up import clean_labels, clean_up
+from kerasbalance.experiments.report.contents import read_contents
+from kerasbalance.experiments.report.prose import summary
 from kerasbalance.experiments.runs.evaluation_files import read_cases
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import read_history
@@ -152,8 +154,8 @@ def test_eval_obeys_the_operating_point_and_says_so(home, tmp_path):
     found = {case.case: case.dice for case in read_cases(tmp_path / "run" / "eval")}
     expected = {key: dice(largest(p > 0.25), y) for key, p, y in case_masks(root, "test")}
     assert found == pytest.approx(expected, abs=1e-12)
-    summary = json.loads((tmp_path / "run" / "eval" / "summary.json").read_text())
-    assert summary["operating_point"]["organs"][0]["threshold"] == 0.25
+    plain = json.loads((tmp_path / "run" / "eval" / "summary.json").read_text())
+    assert plain["operating_point"]["organs"][0]["threshold"] == 0.25
     done = invoke(tmp_path, "eval", "run", "--model", MODEL, "--threshold", "0.75", "--no-clean-up", "--json")
     assert json.loads(done.stdout)["operating_point"]["organs"][0]["clean_up"] == "none"
     found = {case.case: case.dice for case in read_cases(tmp_path / "run" / "eval")}
@@ -194,3 +196,10 @@ def test_a_filled_hole_takes_no_voxel_of_another_organ():
     assert (cleaned[2, 3, 3], cleaned[2, 3, 4], cleaned[0, 0, 0]) == (1, 2, 0)
     with pytest.raises(ValueError, match="received the clean-up 'all'; expected one of none, largest"):
         clean_up(labels == 1, "all")
+
+
+def test_the_report_says_which_epoch_the_run_holds_and_what_counts_as_predicted(home):
+    root, result, _ = home
+    words = summary(read_contents(RunFolder(root / "run")))
+    assert f"It holds the {result.kept.text()}." in words
+    assert f"What counts as predicted: {result.point.text()}." in words

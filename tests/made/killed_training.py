@@ -71,7 +71,9 @@ def live(folder, moment):
     model, dataset, mining = training(iterations=MINED_AT)
     if resume:
         keras.utils.set_random_seed(os.getpid())
-    callbacks = [mining, keras.callbacks.EarlyStopping(monitor="loss", patience=50)]
+    best = keras.callbacks.EarlyStopping("val_dice", mode="max", patience=50, restore_best_weights=True)
+    validation = kb.Validation(kb.ArraySource(*arrays(4, seed=9)), range(4), [0, 0, 1, 1], batch_size=3)
+    callbacks = [mining, best, validation]
     if isinstance(moment, str):
         arm(moment, mining, callbacks)
     history = kb.fit(

@@ -9,6 +9,7 @@ from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, summarise_c
 from kerasbalance.experiments.runs.evaluation_files import read_cases, read_cleaned
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import Curve, read_history
+from kerasbalance.experiments.runs.operating_point import OperatingPoint, read_operating_point
 from kerasbalance.experiments.runs.rules import parse_rule
 from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split
@@ -29,6 +30,7 @@ class Contents:
         cases: `eval/cases.csv`; empty before the evaluation.
         cleaned: mean case Dice of each organ when only the largest component is kept; empty unless it was asked
             for.
+        point: `operating_point.json`; 0.5 and no clean-up without it.
     """
 
     record: RunRecord
@@ -38,6 +40,7 @@ class Contents:
     mining: SliceTable | None
     cases: tuple[CaseMetrics, ...]
     cleaned: dict[str, float]
+    point: OperatingPoint
 
     @property
     def summary(self) -> tuple[OrganSummary, ...]:
@@ -62,7 +65,7 @@ def read_contents(folder: RunFolder) -> Contents:
         folder: the run's.
 
     Raises:
-        DataError: a table is malformed (codes `NO_RUN`, `SPLIT`, `SLICES`, `REPORT`).
+        DataError: a table is malformed (codes `NO_RUN`, `SPLIT`, `SLICES`, `REPORT`, `OPERATING_POINT`).
     """
     record = RunRecord.read(folder.record_file)
     history = None
@@ -78,4 +81,5 @@ def read_contents(folder: RunFolder) -> Contents:
         mining=SliceTable.read(folder.slices_file) if folder.slices_file.exists() else None,
         cases=read_cases(folder.eval_folder),
         cleaned=read_cleaned(folder.eval_folder),
+        point=read_operating_point(folder.point_file, record.options.organs),
     )

@@ -64,7 +64,9 @@ def _mining(contents: Contents) -> str:
 
 def _kept(contents: Contents) -> str:
     kept = contents.record.kept
-    return "" if kept is None else f"It holds the {kept.text()}."
+    if kept is None:
+        return ""
+    return f"It holds the {kept.text()}. What counts as predicted: {contents.point.text()}."
 
 
 def _results(contents: Contents) -> str:
