@@ -15,6 +15,7 @@ from skimage.draw import polygon2mask
 
 from kerasbalance.cli.phantom import phantom
 from kerasbalance.data.phantom import LABELS, make_case, plan_cases, write_phantom
+from kerasbalance.data.phantom.wrong_masks import spoil_masks
 
 CASES, SIZE, SEED = 5, 64, 3
 SEGMENTS = {"Liver": 1, "Spleen": 2, "Left kidney": 3, "Right kidney": 4}
@@ -242,3 +243,31 @@ def test_help_ends_with_an_example():
 
 def test_labels_are_the_four_structures():
     assert LABELS == {"liver": 1, "spleen": 2, "kidney_left": 3, "kidney_right": 4}
+
+
+def test_masks_that_are_wrong_on_purpose_are_these_and_no_others():
+    case = make_case((3, 1), 64)
+    spoilt, wrong = spoil_masks(case, (3, 1), 0.2)
+    assert spoil_masks(case, (3, 1), 0.2)[1] == wrong
+    changed = [
+        number for number in range(len(case.labels)) if (spoilt.labels[number] != case.labels[number]).any()
+    ]
+    assert changed == [one.slice for one in wrong]
+    shown = (case.labels == 1).any(axis=(1, 2))
+    assert len(wrong) == round(0.2 * shown.sum())
+    assert shown[changed].all()
+    for one in wrong:
+        before, after = case.labels[one.slice], spoilt.labels[one.slice]
+        expected = {
+            "erased": before * 0,
+            "mirrored": np.fliplr(before),
+            "shifted": np.roll(before, (8, 8), (0, 1)),
+        }
+        np.testing.assert_array_equal(after, expected[one.kind])
+
+
+def test_a_phantom_lists_its_wrong_masks(tmp_path):
+    write_phantom(tmp_path / "p", 2, 32, 5, wrong_share=0.1)
+    rows = [line.split(",") for line in (tmp_path / "p" / "wrong-masks.csv").read_text().splitlines()]
+    assert rows[0] == ["case", "slice", "kind"]
+    assert {row[0] for row in rows[1:]} == {"case-000", "case-001"}

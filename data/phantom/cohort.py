@@ -17,11 +17,13 @@ from kerasbalance.data.phantom.identity import CaseIdentity
 from kerasbalance.data.phantom.mask_files import NAMES, write_nifti, write_seg
 from kerasbalance.data.phantom.patient import HARD_KINDS
 from kerasbalance.data.phantom.rtstruct import write_rtstruct
+from kerasbalance.data.phantom.wrong_masks import spoil_masks
 from kerasbalance.files import write_file
 
 MASK_FILES = {"seg": "seg.dcm", "rtstruct": "rtstruct.dcm", "nifti": "mask.nii.gz"}
 MANIFEST = "cases.csv"
 TABLE = "phantom.csv"
+WRONG = "wrong-masks.csv"
 PARAMETERS = "phantom.json"
 TWO_KINDS_SHARE = 0.4
 # Independent random streams of a cohort; case n draws from (seed, n, ...), so these need a second word.
@@ -105,6 +107,7 @@ def write_phantom(
     hard_share: float = 0.25,
     rtstruct_share: float = 0.2,
     nifti_share: float = 0.2,
+    wrong_share: float = 0.0,
     progress: Callable[[int], object] | None = None,
 ) -> tuple[PlannedCase, ...]:
     """Write synthetic cases as DICOM CT series with their masks, and a manifest that `ingest` takes.
@@ -122,6 +125,7 @@ def write_phantom(
         hard_share: Share of hard cases, 0 to 1.
         rtstruct_share: Share of masks written as RTSTRUCT.
         nifti_share: Share of masks written as NIfTI; the rest is DICOM SEG.
+        wrong_share: Share of the slices with liver whose masks are wrong on purpose, as `wrong-masks.csv` then lists.
         progress: Called with 1 after each case, also for one that was there already.
 
     Returns:
@@ -133,15 +137,20 @@ def write_phantom(
     """
     shares = {"hard_share": hard_share, "rtstruct_share": rtstruct_share, "nifti_share": nifti_share}
     plan = plan_cases(cases, size, seed, **shares)
+    if not 0 <= wrong_share <= 1:
+        raise ValueError(f"wrong_share {wrong_share}; expected 0 to 1; give a share, not a percentage")
     out = Path(out)
-    _claim(out, {"format": 1, "cases": cases, "size": size, "seed": seed, **shares})
+    parameters: dict[str, object] = {"format": 1, "cases": cases, "size": size, "seed": seed, **shares}
+    _claim(out, parameters | ({"wrong_share": wrong_share} if wrong_share else {}))
     for planned in plan:
         if not (out / planned.identity.name).is_dir():
-            _write_case(out, planned)
+            _write_case(out, planned, wrong_share)
         if progress is not None:
             progress(1)
     write_file(out / TABLE, _table(plan).encode())
     write_file(out / MANIFEST, _manifest(plan).encode())
+    if wrong_share:
+        write_file(out / WRONG, _wrong_table(out, plan).encode())
     return plan
 
 
@@ -170,13 +179,16 @@ def _claim(out: Path, parameters: dict[str, object]) -> None:
     )
 
 
-def _write_case(out: Path, planned: PlannedCase) -> None:
+def _write_case(out: Path, planned: PlannedCase, wrong_share: float) -> None:
     """Write a case under a temporary name, then rename it."""
     identity = planned.identity
     folder = out / f".{identity.name}.partial"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir()
     case = make_case(planned.key, identity.size, planned.kinds)
+    if wrong_share:
+        case, wrong = spoil_masks(case, planned.key, wrong_share)
+        write_file(folder / WRONG, _csv([[str(one.slice), one.kind] for one in wrong]).encode())
     series = make_ct_series(case, identity)
     write_ct_series(series, folder / "ct", identity.seed)
     mask = folder / MASK_FILES[planned.mask_format]
@@ -196,6 +208,15 @@ def _table(plan: tuple[PlannedCase, ...]) -> str:
         hard, kinds = str(int(bool(planned.kinds))), "+".join(planned.kinds)
         name, seed = planned.identity.name, str(planned.identity.seed)
         rows.append([name, seed, hard, kinds, patient.phase, str(patient.slices), planned.mask_format])
+    return _csv(rows)
+
+
+def _wrong_table(out: Path, plan: tuple[PlannedCase, ...]) -> str:
+    rows = [["case", "slice", "kind"]]
+    for planned in plan:
+        name = planned.identity.name
+        with (out / name / WRONG).open(newline="") as file:
+            rows += [[name, *row] for row in csv.reader(file)]
     return _csv(rows)
 
 
