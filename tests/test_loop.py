@@ -1,3 +1,4 @@
+import itertools
 import os
 import signal
 import threading
@@ -21,11 +22,11 @@ class At(keras.callbacks.Callback):
 
     def __init__(self, step, action):
         super().__init__()
-        self.left, self.action = [step], action  # a plain number would be saved and come back with resume
+        self.step, self.action = step, action
+        self.steps = itertools.count(1)  # a number or a list would be saved and come back with resume
 
     def on_train_batch_begin(self, batch, logs=None):
-        self.left[0] -= 1
-        if self.left[0] == 0:
+        if next(self.steps) == self.step:
             self.action()
 
 

@@ -73,7 +73,8 @@ def lay_out_kernels(model: Any) -> None:
         return
     kernels = [layer.kernel for layer in _layers(model) if isinstance(layer, _CONVOLUTIONS)]
     shapes = {tuple(kernel.shape) for kernel in kernels}
-    moments = [variable for variable in model.optimizer.variables if tuple(variable.shape) in shapes]
+    others = [] if model.optimizer is None else model.optimizer.variables
+    moments = [variable for variable in others if tuple(variable.shape) in shapes]
     for variable in (*kernels, *moments):
         tensor = variable.value
         tensor.data = tensor.data.permute(3, 0, 1, 2).contiguous().permute(1, 2, 3, 0)

@@ -1,11 +1,12 @@
 """One list of callbacks over many `model.fit` calls: to users it is one training in epochs of equal length."""
 
-import math
 import threading
 from collections.abc import Callable
 from typing import Any
 
 import keras
+import numpy as np
+from keras import ops
 from numpy.typing import NDArray
 
 from kerasbalance.backend import random_state
@@ -35,7 +36,7 @@ class LossGuard(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     def on_train_batch_end(self, batch: int, logs: Any = None) -> None:
         """Look at the running mean of the loss: once NaN or infinite, it stays so in the epoch."""
-        if not math.isfinite((logs or {}).get("loss", 0.0)):
+        if not np.isfinite(ops.convert_to_numpy((logs or {}).get("loss", 0.0))).all():
             with self._lock:
                 seen = self._start + batch
                 self.iteration = seen if self.iteration is None else min(seen, self.iteration)

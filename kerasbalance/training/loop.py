@@ -21,6 +21,7 @@ from kerasbalance.training.callback_state import CallbackStates
 from kerasbalance.training.checkpoint import Checkpoint, CheckpointFolder
 from kerasbalance.training.divergence import loss_error, weights_error
 from kerasbalance.training.epochs import EpochCallbacks, Stop
+from kerasbalance.training.given import describe
 from kerasbalance.training.preconditions import check_dataset, check_fit
 from kerasbalance.training.signals import Signals
 from kerasbalance.training.state import RunState
@@ -185,7 +186,10 @@ class _Run:
         for miner in self.miners:
             miner.check_scoring(self.model)
         try:
+            if checkpoint is not None:
+                self.state.restore_before_callbacks(checkpoint)
             self.callbacks.begin()
+            self.state.states.note_begin()
             if checkpoint is not None:
                 self.state.restore_callbacks(checkpoint)
             self.save()
@@ -219,14 +223,22 @@ class _Run:
         for miner in self.miners:
             miner.restart()
         model_state.build(self.model, self.dataset, 0)
+        self.describe()
 
     def resume(self) -> Checkpoint:
         """Bring everything but the callbacks to what was saved last."""
         checkpoint = self.folder.load(self.state.check)  # type: ignore[union-attr]  # fit has seen to it
         model_state.build(self.model, self.dataset, self.dataset.phase.begin)
+        self.describe()
+        self.state.warn_of_others(checkpoint)
         self.state.restore(checkpoint)
         self.saved_iteration = self.iteration
         return checkpoint
+
+    def describe(self) -> None:
+        """Write down what the run is given, where it will be saved."""
+        if self.folder is not None:
+            self.state.given = describe(self.model, self.dataset)
 
     def train_segment(self) -> None:
         """Call `model.fit` once: for the rest of a begun epoch, or for whole epochs up to the next mining or end."""

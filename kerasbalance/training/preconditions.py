@@ -43,7 +43,8 @@ def _check_model(model: Any) -> None:
         raise ValueError(
             explain("a model that is not compiled", "a compiled one", "call model.compile first")
         )
-    if getattr(model.optimizer, "use_ema", False):
+    inner = getattr(model.optimizer, "inner_optimizer", None)  # mixed_float16 wraps the optimizer
+    if any(getattr(optimizer, "use_ema", False) for optimizer in (model.optimizer, inner)):
         raise ValueError(
             explain(
                 "an optimizer with use_ema=True",

@@ -44,7 +44,7 @@ class HistoryFile(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
 
     def on_epoch_end(self, epoch: int, logs: Any = None) -> None:
         """Add a row; a row of this epoch, from before the last checkpoint was written, is replaced."""
-        row = {name: float(value) for name, value in (logs or {}).items()}
+        row = {name: value for key, log in (logs or {}).items() for name, value in _columns(key, log).items()}
         self._rows = [old for old in self._rows if old[_EPOCH] < epoch]
         self._rows.append({_EPOCH: epoch, **row})
         names = dict.fromkeys(name for old in self._rows for name in old if name != _EPOCH)
@@ -87,6 +87,12 @@ def read_history(path: Path) -> dict[str, Curve]:
         raise DataError("REPORT", "a run without a readable history.csv", "the file that train wrote",
                         "restore it, or train again", path=path) from None  # fmt: skip
     return columns
+
+
+def _columns(name: str, log: Any) -> dict[str, float]:
+    """Return the value of a log; one of several values, such as a Dice of each organ, fills several columns."""
+    values = np.asarray(log, np.float64).ravel().tolist()
+    return {name: values[0]} if len(values) == 1 else {f"{name}.{i}": value for i, value in enumerate(values)}
 
 
 def _number(text: str) -> float:
