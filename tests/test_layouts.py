@@ -12,7 +12,7 @@ from PIL import Image
 
 from kerasbalance.data.ct import open_ct
 from kerasbalance.data.errors import DataError
-from kerasbalance.data.export import Algorithm, write_segmentation
+from kerasbalance.data.export import Algorithm, write_segmentation, write_structure_set
 from kerasbalance.data.ingest.layouts import find_cases
 from kerasbalance.data.phantom import write_phantom
 from kerasbalance.data.store import SliceStore
@@ -167,14 +167,17 @@ def test_all_in_one_folder_is_paired_too(tree, tmp_path):
     assert statuses(take(tmp_path, list(layout.requests))) == ["taken", "taken"]
 
 
-@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP"])
-def test_a_segmentation_that_predict_writes_is_found_again(tmp_path, kind):
+@pytest.mark.parametrize("kind", ["BINARY", "LABELMAP", "RTSTRUCT"])
+def test_a_mask_that_predict_writes_is_found_again(tmp_path, kind):
     make_series(tmp_path / "data" / "ct", slices=4)
     ct = open_ct(tmp_path / "data" / "ct")
     labels = np.zeros((4, 32, 32), np.uint8)
     labels[1:3, 8:20, 8:20] = 1
-    write_segmentation(tmp_path / "data" / "seg.dcm", labels, ("liver",), ct.grid, ct.series,
-                       algorithm=Algorithm("U-Net", "0.1"), kind=kind)  # fmt: skip
+    content = (tmp_path / "data" / "seg.dcm", labels, ("liver",), ct.grid, ct.series)
+    if kind == "RTSTRUCT":
+        write_structure_set(*content, algorithm=Algorithm("U-Net", "0.1"))
+    else:
+        write_segmentation(*content, algorithm=Algorithm("U-Net", "0.1"), kind=kind)
     layout = find_cases(tmp_path / "data", LIVER)
     assert layout.name == "DICOM with SEG or RTSTRUCT that refer to their CT series"
     assert (pairs(layout), layout.problems) == ([("ct", "seg.dcm")], ())

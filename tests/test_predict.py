@@ -4,6 +4,7 @@ import csv
 import importlib.util
 import io
 import json
+import shutil
 
 import nibabel
 import numpy as np
@@ -66,10 +67,17 @@ def table_of(folder):
         return list(csv.DictReader(file))
 
 
+@pytest.fixture(scope="module")
+def predicted(home):
+    """The folder of CT, predicted once; and what was printed."""
+    return home / "out", call(home / "run", home / "cts", "--out", home / "out", code=3)
+
+
 @pytest.fixture
-def predictions(home, tmp_path):
-    """The folder of CT, predicted; and what was printed."""
-    return tmp_path / "out", call(home / "run", home / "cts", "--out", tmp_path / "out", code=3)
+def predictions(predicted, tmp_path):
+    """A copy of that folder of its own, and what was printed."""
+    out, printed = predicted
+    return shutil.copytree(out, tmp_path / "out"), printed
 
 
 def test_every_ct_of_a_folder_has_its_line_and_its_file_and_a_refused_one_stops_no_other(predictions):
