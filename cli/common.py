@@ -40,13 +40,14 @@ class GroupedCommand(click.Command):
     """A command whose help shows its everyday options first and then each group of the others."""
 
     def format_options(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        """Write the options into the help, group by group in the order in which the groups first appear."""
+        """Write the options into the help, group by group in the order in which they first appear, `MACHINE` last."""
         groups: dict[str, list[tuple[str, str]]] = {EVERYDAY: []}
         for parameter in self.get_params(ctx):
             shown = parameter.get_help_record(ctx)
             if shown is not None and isinstance(parameter, click.Option):
                 groups.setdefault(getattr(parameter, "group", EVERYDAY), []).append(shown)
-        for title, options in groups.items():
+        machine = groups.pop(MACHINE, [])
+        for title, options in [*groups.items(), *([(MACHINE, machine)] if machine else [])]:
             with formatter.section(title):
                 formatter.write_dl(options)
 
@@ -101,7 +102,7 @@ def reports_errors(command: Command) -> Command:
         cls=GroupedOption,
         group=MACHINE,
         is_flag=True,
-        help="Name files in messages; paths may tell who a patient is.",
+        help="Name files in messages. Paths may tell who a patient is.",
     )
     @click.option(
         "--debug",
@@ -245,8 +246,8 @@ def store_argument(command: Command) -> Command:
 key_file_option = click.option(
     "--key-file",
     type=click.Path(path_type=Path),
-    help="The secret that keys are made with; made if missing. Default: kerasbalance/secret.key in your "
-    "configuration folder.",
+    help="The file with the secret that the keys of cases and patients are made with. It is made if it is missing. By "
+    "default, it is kerasbalance/secret.key in your configuration folder.",
 )
 
 

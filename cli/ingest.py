@@ -1,6 +1,7 @@
 """`kerasbalance ingest`: CT and masks into a store."""
 
 import contextlib
+import functools
 from collections import Counter
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -12,6 +13,8 @@ from kerasbalance.cli.common import (
     CONTEXT,
     FAILED,
     PARTLY,
+    GroupedCommand,
+    GroupedOption,
     Interrupted,
     json_option,
     key_file_option,
@@ -35,13 +38,34 @@ if TYPE_CHECKING:
     from kerasbalance.data.ingest.layouts import Layout
 
 
-@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance ingest ct/ --mask liver.nii.gz --label "
-               "liver=1 --out store")  # fmt: skip
+_STORE = "The store"
+_option = functools.partial(click.option, cls=GroupedOption)
+
+
+@click.command(
+    cls=GroupedCommand,
+    context_settings=CONTEXT,
+    epilog="Example:  kerasbalance ingest ct/ --mask liver.nii.gz --label liver=1 --out store",
+)
 @click.argument("source", metavar="[SRC]", required=False, type=click.Path(path_type=Path))
-@click.option("--out", required=True, type=click.Path(path_type=Path), help="The store.")
-@click.option("--replace", "replace_changed", is_flag=True, help="Put changed cases in place of stored ones.")
 @click.option(
-    "--keep-uids", is_flag=True, help="Store the original UIDs, to reference the series from a SEG."
+    "--out",
+    required=True,
+    type=click.Path(path_type=Path),
+    help="The folder of the store. It is made if need be.",
+)
+@_option(
+    "--replace",
+    "replace_changed",
+    group=_STORE,
+    is_flag=True,
+    help="Replace stored cases whose images, masks or options have changed. Without it they are refused.",
+)
+@_option(
+    "--keep-uids",
+    group=_STORE,
+    is_flag=True,
+    help="Store the original UIDs too, so that a DICOM SEG can be written that refers to the series.",
 )
 @key_file_option
 @json_option
@@ -58,11 +82,12 @@ def ingest(
     as_json: bool,
     show_paths: bool,
 ) -> None:
-    """Read CT series with masks, check them, and keep them in a store.
+    """Read CT with their masks, check them, and write them into a store.
 
-    SRC is the CT of one case (with --mask), or a folder of cases: one with a cases.csv, nnU-Net or Decathlon,
-    3D-IRCADb, CHAOS, TotalSegmentator, or DICOM with SEG or RTSTRUCT. What is refused is listed with the reason
-    and stops nothing else. The same command again completes an interrupted ingest and mends damaged cases.
+    SRC is the CT of one case, together with --mask, or a folder or ZIP archive of cases: one with a cases.csv, a known
+    layout (nnU-Net, Decathlon, LiTS, KiTS, BTCV, FLARE, 3D-IRCADb, CHAOS, TotalSegmentator, 3D Slicer), or DICOM with
+    SEG or RTSTRUCT. A case with doubtful input is refused with the reason, and the other cases are read. The same
+    command completes an interrupted ingest and repairs damaged cases.
     """
     from kerasbalance.data.ingest import ingest as engine
     from kerasbalance.data.store import Pseudonyms, Store

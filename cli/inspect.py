@@ -11,6 +11,7 @@ import click
 from kerasbalance.cli.common import (
     CONTEXT,
     FAILED,
+    GroupedCommand,
     json_option,
     print_json,
     progress,
@@ -38,7 +39,7 @@ LISTED = 20
 """Rows and lines of one kind that are printed."""
 
 
-@click.command(context_settings=CONTEXT, epilog="Example:  kerasbalance inspect data/")
+@click.command(cls=GroupedCommand, context_settings=CONTEXT, epilog="Example:  kerasbalance inspect data/")
 @click.argument("source", metavar="[SRC]", required=False, type=click.Path(path_type=Path))
 @json_option
 @reports_errors
@@ -51,9 +52,10 @@ def inspect(
     as_json: bool,
     show_paths: bool,
 ) -> None:
-    """List series, masks and problems; write nothing.
+    """List the CT series, masks and problems of SRC, without writing anything.
 
-    Takes what ingest takes and reads the cases just as it would. Exits 1 if anything would be refused.
+    The command takes what ingest takes and reads the cases as ingest does. It exits with 1 if anything would be
+    refused.
     """
     survey = _survey(source, options)
     layout = _recognised(find_layout, survey)

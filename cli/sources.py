@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from kerasbalance.cli.common import Command, readable, table
+from kerasbalance.cli.common import MACHINE, Command, GroupedOption, readable, table
 
 if TYPE_CHECKING:
     from kerasbalance.data.errors import DataError, Note
@@ -23,30 +23,38 @@ SHOWN = 5
 
 _PATH = click.Path(path_type=Path)
 
+_CASE, _SHAPE, _DOUBT = "One case", "The size of the slices", "Doubtful input"
+_option = functools.partial(click.option, cls=GroupedOption)
+
 _OPTIONS = (
-    click.option("--mask", "masks", multiple=True, type=_PATH, help="Mask of the one case that SRC is: file or "
-                 "folder. May be repeated: several masks of one CT become one case."),
-    click.option("--manifest", type=_PATH, help="CSV with the columns ct, mask and, if wanted, case, patient, "
-                 "labels, grid; SRC is not needed then."),
-    click.option("--label", "labels", multiple=True, metavar="ORGAN=VALUES",
-                 help="Which mask values mean an organ: liver=5,6 or liver=ROI name; a two-valued mask needs only "
-                 "the organ. May be repeated."),
-    click.option("--patient", default="", help="Patient of the one case, where the CT does not say."),
-    click.option("--series", type=click.IntRange(min=1), help="Number of the CT series, as inspect lists them."),
-    click.option("--png-order", type=click.Choice(["z-ascending", "z-descending", "file"]),
-                 help="How PNG masks follow each other: by height, or file by file as the CT's names."),
-    click.option("--grid", metavar="AXES:MMxMMxMM", help="Where the voxels of an image file lie whose header is a "
-                 "placeholder: the side of the body towards which each axis grows, and the voxel sizes in mm, the "
-                 "fastest axis first, such as LPS:0.8x0.8x2.5. It holds for the one case that SRC is."),
-    click.option("--resample-mask", is_flag=True, help="Map a mask of another grid by position (nearest voxel)."),
-    click.option("--spacing", "spacing_mm", type=float, metavar="MM", help="Resample each slice to pixels of MM x MM "
-                 "millimetres, so that all cases have one pixel size. `info` suggests a value."),
-    click.option("--crop", type=int, metavar="N", help="Cut the central N x N pixels out of each slice (after "
-                 "--spacing), or pad it to so many."),
-    click.option("--resize", type=int, metavar="N", help="Resample each slice to N x N pixels (after --crop)."),
-    click.option("--allow", default="", metavar="NAMES", help="Relax checks by name, separated by commas: gap, "
-                 "tilt, nonaxial, single, phases, no-air, burned-in, frame-of-reference. The case records it."),
-    click.option("--jobs", type=click.IntRange(min=1), help="Cases read at a time. Default: the usable cores."),
+    click.option("--mask", "masks", multiple=True, type=_PATH, help="The mask of the case whose CT is SRC: a file or a "
+            "folder. The option may be repeated: several masks of one CT become one case."),
+    click.option("--label", "labels", multiple=True, metavar="ORGAN=VALUES", help="The values or names in the mask "
+            "that mean an organ, such as liver=5,6 or liver=ROI name. The name of the organ is enough if the mask has "
+            "one value beside 0, or if a segment or ROI has that name. The option may be repeated."),
+    click.option("--manifest", type=_PATH, help="A CSV file that lists the cases. It takes the place of SRC. Its "
+            "columns are ct and mask and, if needed, case, patient, labels and grid."),
+    _option("--patient", group=_CASE, default="", help="The patient of the case. By default, it is the PatientID of "
+            "the CT."),
+    _option("--series", group=_CASE, type=click.IntRange(min=1), help="The number of the CT series in the folder SRC, "
+            "as inspect lists them, if there are several."),
+    _option("--png-order", group=_CASE, type=click.Choice(["z-ascending", "z-descending", "file"]), help="The order of "
+            "PNG masks: by the height of their slices, or as the names of the CT's files are ordered."),
+    _option("--grid", group=_CASE, metavar="AXES:MMxMMxMM", help="The grid of an image file whose header is a "
+            "placeholder: the side of the body towards which each axis grows, and the voxel sizes in mm, the fastest "
+            "axis first. LPS:0.8x0.8x2.5 is an example."),
+    _option("--spacing", "spacing_mm", group=_SHAPE, type=float, metavar="MM", help="Resample each slice to pixels of "
+            "MM x MM millimetres, so that all cases have one pixel size. `info` suggests a value."),
+    _option("--crop", group=_SHAPE, type=int, metavar="N", help="Cut the central N x N pixels out of each slice, or "
+            "pad it to so many. This comes after --spacing."),
+    _option("--resize", group=_SHAPE, type=int, metavar="N", help="Resample each slice to N x N pixels. This comes "
+            "after --crop."),
+    _option("--allow", group=_DOUBT, default="", metavar="NAMES", help="The checks to relax, by name and separated by "
+            "commas: gap, tilt, nonaxial, single, phases, no-air, burned-in, frame-of-reference. The case records it."),
+    _option("--resample-mask", group=_DOUBT, is_flag=True, help="Map a mask that has another grid than its CT by "
+            "position: each voxel takes the nearest value."),
+    _option("--jobs", group=MACHINE, type=click.IntRange(min=1), help="The number of cases that are read at a time. By "
+            "default, it is the number of usable cores."),
 )  # fmt: skip
 
 
