@@ -25,6 +25,8 @@ def run(size: int = 128, filters: int = 16, batch: int = 4, steps: int = 6, roun
     model = keras_model("unet", size, filters, "float32")
     yield from _fits(backend, model, dataset, rounds)
     yield from _scoring(backend, model, source, batch, rounds)
+    yield from _by_loss(backend, model, source, batch, rounds)
+    yield _samples(rounds)
     yield _waiting(backend, model, dataset)
     yield _adapter(backend, size, steps, rounds)
     yield _whole(backend, filters, rounds)
@@ -106,6 +108,53 @@ def _scoring(backend: str, model: Any, source: Any, batch: int, rounds: int) -> 
             "~ 0",
         ),
     ]
+
+
+def _by_loss(backend: str, model: Any, source: Any, batch: int, rounds: int) -> Iterator[Row]:
+    """Scoring by loss against Keras' own forward pass with the loss, which has one number for a batch."""
+    import kerasbalance as kb
+
+    refs = np.arange(8 * batch) % len(source)
+    x, y = source.read(refs, np.zeros(len(refs), np.uint8))
+    for loss in ("binary_crossentropy", kb.DiceLoss()):
+        model.compile("sgd", loss)
+        spent = take_turns(
+            {
+                "bare": lambda: [
+                    model.test_on_batch(x[n : n + batch], y[n : n + batch])
+                    for n in range(0, len(refs), batch)
+                ],
+                "scoring": lambda: kb.score_by_loss(model, source, refs, batch),
+            },
+            rounds,
+        )
+        name = loss if isinstance(loss, str) else "batch Dice, each slice by itself"
+        yield Row(
+            spent["scoring"] / spent["bare"],
+            f"scoring: {backend}, by loss ({name})",
+            "CPU seconds / a forward pass with the loss",
+            "<= 1.1",
+        )
+
+
+def _samples(rounds: int) -> Row:
+    """Batches from single samples against batches from arrays of equal bytes."""
+    import kerasbalance as kb
+
+    x = np.zeros((64, 224, 224, 3), np.uint8)
+    y = np.arange(64)
+    refs, flips = np.random.default_rng(0).permutation(64), np.zeros(64, np.uint8)
+    arrays, samples = kb.ArraySource(x, y), kb.DatasetSource(list(zip(x, y, strict=True)))
+    spent = take_turns(
+        {"arrays": lambda: arrays.read(refs, flips), "samples": lambda: samples.read(refs, flips)},
+        10 * rounds,
+    )
+    return Row(
+        spent["arrays"] / spent["samples"],
+        "loader: single samples, 224 x 224 x 3",
+        "speed / arrays of equal bytes",
+        ">= 0.5",
+    )
 
 
 def _waiting(backend: str, model: Any, dataset: Any) -> Row:
