@@ -48,18 +48,26 @@ devices_option = click.option(
 )
 
 
-def use_devices(asked: int | str) -> str:
+def use_devices(asked: int | str | None, default: int = 1) -> str:
     """Spread batches over several devices until the running command ends, and describe these devices.
 
-    Call it after `choose_backend` and before a model is built.
+    Call it after `choose_backend` and before a model is built. Several processes are joined, and use all devices.
 
     Raises:
         click.UsageError: If there are not so many, or the backend cannot use several.
     """
     from kerasbalance.backend.devices import describe, several_devices
+    from kerasbalance.backend.processes import join_processes, process_share
 
+    join_processes()
+    processes = process_share()[1]
+    if processes > 1 and asked not in (None, "all"):
+        raise click.UsageError(
+            f"--devices {asked} with {processes} processes; expected all of each; leave it out"
+        )
+    number = "all" if processes > 1 else asked or default
     try:
-        names = click.get_current_context().with_resource(several_devices(asked))
+        names = click.get_current_context().with_resource(several_devices(number))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
     return describe(names)

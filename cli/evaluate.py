@@ -167,7 +167,7 @@ def evaluate(
         tables = ("csv_file", "slices_csv") if averaged else ()
         _refuse("RUN is evaluated on its own store and labels", but=(*_OF_A_RUN, *_OF_BOTH, *tables))
         choose_backend(backend)
-        use_devices(devices or 1)
+        use_devices(devices)
         mine = ("flips", "keep_largest", "threshold", "no_clean_up", "csv_file", "slices_csv")
         show_runs(runs, store, model, as_json=as_json, **{name: given[name] for name in mine})
         return

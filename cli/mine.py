@@ -65,7 +65,7 @@ def mine(
     disagrees with its neighbours, with the prediction or with the HU in it; train --exclude takes it.
     """
     choose_backend_of(run, backend)
-    use_devices(devices or 1)
+    use_devices(devices)
     from kerasbalance.experiments.report.mined import write_mined
     from kerasbalance.experiments.runs.train import Run
 

@@ -134,7 +134,7 @@ def predict(
     them in a viewer; it needs a DICOM series. Not for diagnosis.
     """
     choose_backend(backend)
-    use_devices(devices or 1)
+    use_devices(devices)
     from kerasbalance.experiments.runs.ensemble import Ensemble
     from kerasbalance.experiments.runs.predict import PredictOptions, Predictor, is_file_name
 

@@ -20,6 +20,7 @@ from kerasbalance.cli.common import (
     table,
 )
 from kerasbalance.cli.new_run import create_run, first_weights, new_options
+from kerasbalance.cli.processes import folder_to_write
 from kerasbalance.cli.train_options import CASES, NETWORK, STEPS, training_options
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
@@ -118,13 +119,15 @@ def train(
         _refuse_new_options()
         record = _record_of(out)
         backend = choose_backend(backend or record.backend)
-        used = use_devices(devices or record.devices)
+        used = use_devices(devices, record.devices)
+        out = folder_to_write(out, resume)
         run = _open(out, store, given["model"], given["callbacks"])
     else:
         options = new_options(store, given, like)
         start = first_weights(init_from, encoder_weights)
         backend = choose_backend(backend)
-        used = use_devices(devices or 1)
+        used = use_devices(devices)
+        out = folder_to_write(out, resume)
         run = create_run(store, out, options, exclude, start)
     click.echo(f"backend {backend} on {used}, {run.options.model}, {run.options.iterations} iterations")
     if run.options.loss == "dice+topk" and backend == "tensorflow" and devices not in (None, 1):

@@ -143,7 +143,8 @@ def spread(arrays: Any, model: Any) -> Any:
     """Give each device its share of a batch, where there are several.
 
     Args:
-        arrays: Arrays `(batch, ...)` in any structure; `replicas` divides the batch.
+        arrays: Arrays `(batch, ...)` in any structure; `replicas` divides the batch. Of several processes, each passes
+            its own rows.
         model: The model that will be called.
 
     Returns:
@@ -153,12 +154,31 @@ def spread(arrays: Any, model: Any) -> Any:
         return arrays
     if keras.config.backend() == "tensorflow":
         return _shares_on_tensorflow(arrays, _strategy(model))
+    import jax
+
     distribution = keras.distribution.distribution()
 
     def shared(array: Any) -> Any:
-        return keras.distribution.distribute_tensor(array, distribution.get_data_layout(array.shape))
+        return jax.make_array_from_process_local_data(
+            distribution.get_data_layout(array.shape).backend_layout, array
+        )
 
     return keras.tree.map_structure(shared, arrays)
+
+
+def gathered(tensor: Any) -> Any:
+    """Bring what the devices computed together, in the compiled graph, so that each process can read all of it."""
+    distribution = _data_parallel()
+    if distribution is None:
+        return tensor
+    layout = keras.distribution.TensorLayout([None] * len(tensor.shape), distribution.device_mesh)
+    return keras.distribution.distribute_tensor(tensor, layout)
+
+
+def shares_batches() -> bool:
+    """Return whether a batch of several processes is the shares of all of them together."""
+    distribution = _data_parallel()
+    return distribution is not None and not distribution.auto_shard_dataset
 
 
 def in_replica() -> bool:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 import keras
 import numpy as np
 
+from kerasbalance.backend.processes import own_rows
 from kerasbalance.batches.index import Index
 from kerasbalance.batches.order import Phase
 from kerasbalance.batches.readahead import ReadAhead
@@ -36,6 +37,8 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
     alone: with Keras' own workers, batches of the old index are trained on after a swap. The order within
     an epoch is random already, so `shuffle=False` loses nothing and lets the read-ahead guess the next
     batch. `fit(steps_per_epoch=...)` is not needed; if given it should equal the dataset's own.
+
+    Of several processes (`keras.distribution.initialize`), each reads its own rows of the batch.
 
     Args:
         source: Where samples are read from: an `ArraySource`, a `DatasetSource`, or another `Source`.
@@ -205,17 +208,21 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
             raise
 
     def _make(self, phase: Phase, iteration: int) -> Batch:
-        chosen = phase.positions(iteration)
-        batch = self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
+        chosen, own = phase.positions(iteration), own_rows(self.batch_size)
         if self.augment is None:
-            return batch
+            chosen = chosen[own]
+            return self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
+        # Random numbers are drawn for the whole batch, so that they do not depend on the number of processes.
+        batch = self.source.read(phase.index.refs[chosen], phase.index.flips[chosen])
         if len(batch) < 2:
             raise ValueError(
                 explain(
                     "augment for samples without targets", "a source of inputs and targets", "leave it out"
                 )
             )
-        return (*self.augment(batch[0], batch[1], phase.augmentation(iteration)), *batch[2:])
+        batch = (*self.augment(batch[0], batch[1], phase.augmentation(iteration)), *batch[2:])
+        mine: Batch = keras.tree.map_structure(lambda array: array[own], batch)
+        return mine
 
     def _check_refs(self, index: Index) -> None:
         largest = int(index.refs.max())

@@ -8,6 +8,7 @@ import keras
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from kerasbalance.backend.processes import own_rows
 from kerasbalance.batches.index import Refs, as_refs
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import explain
@@ -30,16 +31,23 @@ def check_request(source: Source, refs: ArrayLike, batch_size: int) -> Refs:
 def read_batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
     """Yield refs and their batches, the next one being read in a thread meanwhile.
 
-    The last batch is padded with copies of its last sample, so that one shape is compiled.
+    The last batch is padded with copies of its last sample, so that one shape is compiled. Of several processes, each
+    reads its own rows of every batch.
     """
     parts = [refs[start : start + batch_size] for start in range(0, len(refs), batch_size)]
+    rows = len(range(batch_size)[own_rows(batch_size)])
+
+    def read(part: Refs) -> Batch:
+        own = part[own_rows(batch_size)]
+        own = own if len(own) else part[-1:]  # all of it is padding
+        return source.read(own, np.zeros(len(own), np.uint8))
+
     with ThreadPoolExecutor(1, thread_name_prefix="kerasbalance-score") as pool:
-        coming = [pool.submit(source.read, part, np.zeros(len(part), np.uint8)) for part in parts[:1]]
+        coming = [pool.submit(read, part) for part in parts[:1]]
         for number, part in enumerate(parts):
             batch = coming.pop().result()
-            for following in parts[number + 1 : number + 2]:
-                coming.append(pool.submit(source.read, following, np.zeros(len(following), np.uint8)))
-            yield part, keras.tree.map_structure(lambda array: _padded(array, batch_size), batch)
+            coming += [pool.submit(read, following) for following in parts[number + 1 : number + 2]]
+            yield part, keras.tree.map_structure(lambda array: _padded(array, rows), batch)
 
 
 def _padded(array: NDArray[Any], rows: int) -> NDArray[Any]:

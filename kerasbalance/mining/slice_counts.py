@@ -5,6 +5,7 @@ from typing import Any
 import keras
 from keras import ops
 
+from kerasbalance.backend.devices import gathered
 from kerasbalance.losses.labels import SLACK
 from kerasbalance.mining.decision import organ_mask
 
@@ -48,7 +49,7 @@ class SliceCounts(keras.layers.Layer):  # type: ignore[misc]  # untyped
             for organ, (reference, size) in enumerate(zip(references, sizes, strict=True), 1):
                 predicted = _both(organ_mask(y_pred, organ, threshold, winner), kept)
                 columns += [_pixels(ops.logical_and(predicted, reference)), _pixels(predicted), size]
-        return ops.stack(columns, axis=-1)
+        return gathered(ops.stack(columns, axis=-1))
 
     def _kept(self, y_true: Any) -> Any:
         if self.ignore_label is None:

@@ -11,7 +11,8 @@ from kerasbalance.backend.live_weights import are_finite
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import NonFiniteError, explain
 from kerasbalance.training import model_state
-from kerasbalance.training.checkpoint import CheckpointFolder, under
+from kerasbalance.training.checkpoint import under
+from kerasbalance.training.follower import Folder
 
 
 def loss_error(dataset: IndexedDataset, iteration: int, saved_iteration: int) -> NonFiniteError:
@@ -20,7 +21,7 @@ def loss_error(dataset: IndexedDataset, iteration: int, saved_iteration: int) ->
 
 
 def weights_error(
-    model: Any, dataset: IndexedDataset, iteration: int, folder: CheckpointFolder | None
+    model: Any, dataset: IndexedDataset, iteration: int, folder: Folder | None
 ) -> NonFiniteError:
     """Return the error for weights that were found NaN or infinite when `iteration` steps were done.
 

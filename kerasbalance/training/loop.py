@@ -11,6 +11,7 @@ import keras
 from kerasbalance.backend import random_state
 from kerasbalance.backend.devices import scope_of
 from kerasbalance.backend.live_weights import are_finite
+from kerasbalance.backend.processes import agreed, process_share, together
 from kerasbalance.backend.torch_layout import spared_layout_copies
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import CheckpointError, Interrupted, explain
@@ -18,9 +19,10 @@ from kerasbalance.mining.callback import ScheduledMining
 from kerasbalance.training import model_state
 from kerasbalance.training.arguments import refuse_arguments, total_iterations
 from kerasbalance.training.callback_state import CallbackStates
-from kerasbalance.training.checkpoint import Checkpoint, CheckpointFolder
+from kerasbalance.training.checkpoint import Checkpoint
 from kerasbalance.training.divergence import loss_error, weights_error
 from kerasbalance.training.epochs import EpochCallbacks, Stop
+from kerasbalance.training.follower import Folder, open_folder
 from kerasbalance.training.given import describe
 from kerasbalance.training.preconditions import check_dataset, check_fit
 from kerasbalance.training.signals import Signals
@@ -86,7 +88,8 @@ def fit(
         CheckpointWriteError: If a checkpoint cannot be written, for instance on a full disk.
         NonFiniteError: If loss or weights become NaN or infinite; names the iteration and its slices. The
             newest checkpoint is then still a finite one.
-        Interrupted: after SIGTERM or Ctrl-C, when the step is done and a checkpoint is saved.
+        Interrupted: after SIGTERM or Ctrl-C, when the step is done and a checkpoint is saved. Several processes
+            stop together, at the end of the epoch in which one of them got the signal.
         TypeError: If `dataset` is no `IndexedDataset`, or for an argument that this function does not have.
         ValueError: If arguments or callbacks contradict each other.
 
@@ -111,7 +114,7 @@ def fit(
     check_fit(model, dataset, iterations, miners, others)
     if resume and run_dir is None:
         raise ValueError(explain("resume=True without run_dir", "the folder of the run", "pass run_dir"))
-    folder = None if run_dir is None else CheckpointFolder(Path(run_dir) / "checkpoint")
+    folder = None if run_dir is None else together(lambda: open_folder(Path(run_dir) / "checkpoint"))
     try:
         with Signals(active=folder is not None) as signals, spared_layout_copies(), scope_of(model):
             validation = {
@@ -146,7 +149,7 @@ class _Run:
         dataset: IndexedDataset,
         miners: list[ScheduledMining],
         others: list[Any],
-        folder: CheckpointFolder | None,
+        folder: Folder | None,
         signals: Signals,
         options: _Options,
     ) -> None:
@@ -158,12 +161,19 @@ class _Run:
             epoch_steps=len(dataset),
             total=options.iterations,
             verbose=options.verbose,
-            stopped=lambda: signals.received is not None,
+            stopped=lambda: self.stop_signal != 0,
             on_epoch_done=self.end_epoch,
         )
         self.state = RunState(model, dataset, miners, self.callbacks, CallbackStates(others))
         self.saved_iteration = -1
         self.saved_at_s = time.monotonic()
+        self.several = process_share()[1] > 1
+        self.agreed_signal = 0
+
+    @property
+    def stop_signal(self) -> int:
+        """The signal that ends the training, or 0: several processes stop where all of them have agreed to."""
+        return self.agreed_signal if self.several else int(self.signals.received or 0)
 
     @property
     def iteration(self) -> int:
@@ -177,10 +187,8 @@ class _Run:
 
     def run(self, resume: bool) -> keras.callbacks.History:
         """Train to the end, from the start or from a checkpoint."""
-        checkpoint = self.resume() if resume else None
-        if checkpoint is None:
-            self.start()
-        elif self.ended and self.state.finished:
+        checkpoint = together(self.resume if resume else self.start)
+        if checkpoint is not None and self.ended and self.state.finished:
             return self.callbacks.history
         self.state.finished = False
         for miner in self.miners:
@@ -204,7 +212,7 @@ class _Run:
         finally:
             self.callbacks.abandon()
         self.save(again=True)  # on_train_end may have changed the weights
-        if self.signals.received is not None:
+        if self.stop_signal:
             raise self.interruption()
         return self.callbacks.history
 
@@ -310,14 +318,16 @@ class _Run:
 
     def on_scored(self, done: int, total: int) -> None:
         """End the scoring on a signal; the partial result is discarded."""
-        if self.signals.received is not None:
+        if self.stop_signal:
             raise Stop
 
     def end_epoch(self) -> None:
         """Refuse a diverged model; save if it is time, with the wish of a callback to stop."""
         self.refuse_non_finite()
         self.state.stopped = bool(self.model.stop_training)
-        if time.monotonic() - self.saved_at_s >= self.options.checkpoint_s:
+        due = time.monotonic() - self.saved_at_s >= self.options.checkpoint_s
+        self.agreed_signal, due_anywhere = agreed([self.signals.received or 0, due])
+        if due_anywhere:
             self.save()
 
     def refuse_non_finite(self) -> None:
@@ -333,10 +343,11 @@ class _Run:
         if self.folder is None or (self.saved_iteration == self.iteration and not again):
             return
         self.refuse_non_finite()
-        self.folder.save(*self.state.capture())
+        folder, content = self.folder, self.state.capture()
+        together(lambda: folder.save(*content))
         self.saved_iteration, self.saved_at_s = self.iteration, time.monotonic()
 
     def interruption(self) -> Interrupted:
         """Return the error that says where a signal stopped the run."""
         newest = self.folder.entries()[0] if self.folder is not None else Path()
-        return Interrupted(int(self.signals.received or 0), self.iteration, newest)
+        return Interrupted(self.stop_signal, self.iteration, newest)

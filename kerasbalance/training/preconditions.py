@@ -5,7 +5,8 @@ from typing import Any
 
 import keras
 
-from kerasbalance.backend.devices import replicas
+from kerasbalance.backend.devices import replicas, shares_batches
+from kerasbalance.backend.processes import process_share
 from kerasbalance.batches.dataset import IndexedDataset
 from kerasbalance.errors import explain
 from kerasbalance.mining.callback import ScheduledMining
@@ -55,6 +56,16 @@ def _check_model(model: Any) -> None:
 
 
 def _check_devices(model: Any, dataset: IndexedDataset) -> None:
+    processes = process_share()[1]
+    if processes > 1 and not shares_batches():
+        raise ValueError(
+            explain(
+                f"{processes} processes that do not share their batches",
+                "a distribution: without one, each process trains a model of its own on every slice",
+                "call keras.distribution.set_distribution(keras.distribution.DataParallel("
+                "auto_shard_dataset=False)) before the model is built",
+            )
+        )
     shares = replicas(model)
     if dataset.batch_size % shares:
         raise ValueError(

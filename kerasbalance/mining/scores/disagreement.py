@@ -8,7 +8,7 @@ import numpy as np
 from keras import ops
 from numpy.typing import ArrayLike, NDArray
 
-from kerasbalance.backend.devices import scope_of, shared_size, spread
+from kerasbalance.backend.devices import gathered, scope_of, shared_size, spread
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.batches.index import flip_codes
 from kerasbalance.batches.source import Batch, Source
@@ -113,7 +113,7 @@ class _FlipScorer(Scorer):
             ops.cast(plain, "float32"), axis=tuple(range(1, rank))
         )  # NaN and infinity survive a sum
         mean = ops.where(ops.isfinite(total), mean, float("nan"))
-        return ops.stack([mean, ops.cast(outside, "float32")], axis=-1)
+        return gathered(ops.stack([mean, ops.cast(outside, "float32")], axis=-1))
 
     def _probabilities(self, inputs: Any) -> Any:
         outputs = self.outputs_of(inputs)

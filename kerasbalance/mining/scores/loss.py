@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend.compiled_loss import SampleLosses, sample_losses
-from kerasbalance.backend.devices import scope_of, shared_size, spread
+from kerasbalance.backend.devices import gathered, scope_of, shared_size, spread
 from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.backend.private import private_name
 from kerasbalance.batches.source import Batch, Source
@@ -88,7 +88,7 @@ class _LossScorer(Scorer):
 
     def call(self, inputs: Any, training: bool = False) -> Any:
         x, y = inputs
-        return self.sample_losses(y, self.outputs_of(x))
+        return gathered(self.sample_losses(y, self.outputs_of(x)))
 
 
 def _check_targets(batch: Batch) -> None:
