@@ -9,6 +9,7 @@ from kerasbalance.cli.evaluate import evaluate
 from kerasbalance.cli.info import info, verify
 from kerasbalance.cli.ingest import ingest
 from kerasbalance.cli.inspect import inspect
+from kerasbalance.cli.merge import merge
 from kerasbalance.cli.mine import mine
 from kerasbalance.cli.phantom import phantom
 from kerasbalance.cli.predict import predict
@@ -28,6 +29,7 @@ def main() -> None:
 
 
 for _command in (
-    inspect, ingest, info, verify, train, mine, evaluate, compare, report, predict, study, study_unit, phantom, demo,
+    inspect, ingest, merge, info, verify, train, mine, evaluate, compare, report, predict, study, study_unit, phantom,
+    demo,
 ):  # fmt: skip
     main.add_command(_command)

@@ -51,16 +51,25 @@ class Store:
             DataError: If the folder holds something else, cannot be written, or the store was made with another
                 secret (codes `NO_STORE`, `UNWRITABLE`, `KEY_DIFFERS`).
         """
+        return cls.create_with(path, pseudonyms.fingerprint)
+
+    @classmethod
+    def create_with(cls, path: Path, key_fingerprint: str) -> "Store":
+        """Open or make a store as `create`, by the fingerprint of a secret that is not at hand.
+
+        Raises:
+            DataError: As `create`.
+        """
         path = Path(path)
         try:
             if not (path / "store.json").exists():
-                _make(path, pseudonyms)
+                _make(path, key_fingerprint)
         except OSError as error:
             raise DataError("UNWRITABLE", f"a store folder that cannot be written ({error.strerror})",
                             "a folder you may write to", "check its permissions or choose another",
                             path=path) from None  # fmt: skip
         store = cls(path)
-        store.check_key(pseudonyms)
+        store._check_fingerprint(key_fingerprint)
         return store
 
     def check_key(self, pseudonyms: Pseudonyms) -> None:
@@ -69,7 +78,10 @@ class Store:
         Raises:
             DataError: If the fingerprints differ (code `KEY_DIFFERS`).
         """
-        if self.manifest["key_fingerprint"] != pseudonyms.fingerprint:
+        self._check_fingerprint(pseudonyms.fingerprint)
+
+    def _check_fingerprint(self, key_fingerprint: str) -> None:
+        if self.manifest["key_fingerprint"] != key_fingerprint:
             raise DataError("KEY_DIFFERS", "another key file than the store was made with",
                             "the same secret, so that one patient keeps one key",
                             "name it with --key-file, or make a new store")  # fmt: skip
@@ -176,7 +188,7 @@ def _stray() -> DataError:
                      "look into the folder and take out what does not belong there")  # fmt: skip
 
 
-def _make(path: Path, pseudonyms: Pseudonyms) -> None:
+def _make(path: Path, key_fingerprint: str) -> None:
     path.mkdir(parents=True, mode=0o700, exist_ok=True)
     if not _is_free(path):
         raise DataError("NO_STORE", "a folder that holds other files", "a store, or an empty or new folder",
@@ -192,7 +204,7 @@ def _make(path: Path, pseudonyms: Pseudonyms) -> None:
             "image": "int16 Hounsfield units, padding and everything below -1024 as -1024",
             "mask": "uint8, 0 background, i + 1 for the i-th organ of the case",
             "orientation": "columns to the patient's left, rows to the back, slices to the head",
-            "key_fingerprint": pseudonyms.fingerprint,
+            "key_fingerprint": key_fingerprint,
         }
         manifest["crc32"] = _checksum(manifest)
         replace_file(path / "store.json", (json.dumps(manifest, indent=1) + "\n").encode())

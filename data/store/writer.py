@@ -66,6 +66,10 @@ class Writer:
         """Whether a case with this key was ever stored, whole or damaged."""
         return key in self._lines or key in self._faults
 
+    def entry(self, key: str) -> Entry | None:
+        """Return a stored case as the index has it, unhashed; None where there is no sound one."""
+        return self._entries.get(key)
+
     def last_facts(self, key: str) -> CaseFacts | None:
         """Return what the index last said of a case, None where nothing is known."""
         line = self._lines.get(key)

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.backend.devices import replicas, spread
 from kerasbalance.backend.private import private_name
+from kerasbalance.backend.processes import process_share
 from kerasbalance.backend.torch_layout import spared_layout_copies
 
 MAP_BYTES = 16 * 2**20
@@ -89,7 +90,8 @@ def predict_batch(model: Any, x: NDArray[Any]) -> NDArray[Any]:
         An array `(batch, ...)`.
     """
     if keras.backend.backend() != "torch":
-        return np.asarray(model.predict_on_batch(spread(x, model)))
+        # Several processes compute the whole batch each: their shares would have to be brought together again.
+        return np.asarray(model.predict_on_batch(x if process_share()[1] > 1 else spread(x, model)))
     import torch
 
     with torch.no_grad(), spared_layout_copies():
