@@ -21,6 +21,7 @@ from kerasbalance.cli.common import (
 )
 from kerasbalance.cli.new_run import create_run, first_weights, new_options
 from kerasbalance.cli.processes import folder_to_write
+from kerasbalance.cli.train_cost import show_cost
 from kerasbalance.cli.train_options import CASES, NETWORK, STEPS, training_options
 from kerasbalance.experiments.runs.strategies import STRATEGIES
 
@@ -55,6 +56,11 @@ _WITH_RESUME = {
     "--out", required=True, type=click.Path(file_okay=False, path_type=Path), help="The run's folder."
 )
 @click.option("--resume", is_flag=True, help="Go on from the last checkpoint, exactly.")
+@click.option(
+    "--dry-run",
+    is_flag=True,
+    help="Print what the run will take, from a few measured steps, and write nothing.",
+)
 @click.option(
     "--like",
     cls=GroupedOption,
@@ -99,6 +105,7 @@ def train(
     store: Path | None,
     out: Path,
     resume: bool,
+    dry_run: bool,
     like: Path | None,
     init_from: Path | None,
     encoder_weights: Path | None,
@@ -127,6 +134,10 @@ def train(
         start = first_weights(init_from, encoder_weights)
         backend = choose_backend(backend)
         used = use_devices(devices)
+        if dry_run:
+            click.echo(f"backend {backend} on {used}, {options.model}")
+            show_cost(lambda scratch: create_run(store, scratch, options, exclude, start))
+            return
         out = folder_to_write(out, resume)
         run = create_run(store, out, options, exclude, start)
     click.echo(f"backend {backend} on {used}, {run.options.model}, {run.options.iterations} iterations")

@@ -5,6 +5,8 @@ either as Keras' guides say; `several_devices` does so for the command line.
 """
 
 import contextlib
+import resource
+import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
 
@@ -215,6 +217,31 @@ def host_value(variable: Any) -> NDArray[Any]:
         if isinstance(value, tf.distribute.DistributedValues):
             return np.asarray(value.numpy())
     return np.asarray(ops.convert_to_numpy(value))
+
+
+def peak_memory() -> int:
+    """Return the most bytes that a GPU has held so far, of the fullest one; without a GPU, this process's largest size.
+
+    Linux counts the size of a process in KiB, macOS in bytes.
+    """
+    kinds = [name.partition(":")[0] for name in device_names()]
+    if kinds[0] in ("cpu", "mps"):
+        unit = 1 if sys.platform == "darwin" else 1024
+        return int(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss) * unit
+    if keras.config.backend() == "jax":
+        import jax
+
+        return max(
+            int((device.memory_stats() or {}).get("peak_bytes_in_use", 0)) for device in jax.local_devices()
+        )
+    if keras.config.backend() == "tensorflow":
+        import tensorflow as tf
+
+        found = [tf.config.experimental.get_memory_info(f"GPU:{number}") for number in range(len(kinds))]
+        return max(int(info["peak"]) for info in found)
+    import torch
+
+    return max(int(torch.cuda.max_memory_allocated(number)) for number in range(len(kinds)))
 
 
 def _data_parallel() -> Any:

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Executor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
@@ -17,9 +17,10 @@ from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Uni
 from kerasbalance.experiments.studies.progress import iterations_left, units_left
 from kerasbalance.experiments.studies.workers import Task, run_units
 
+if TYPE_CHECKING:
+    from kerasbalance.experiments.runs.cost import Cost
+
 Progress = Callable[[int, str], None]
-KEPT_CHECKPOINTS = 2
-BYTES_A_PARAMETER = 4
 
 
 @dataclass(frozen=True)
@@ -68,16 +69,13 @@ def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:
     first = {(unit.organ, unit.model): unit for unit in reversed(left)}
     with tempfile.TemporaryDirectory(prefix="kerasbalance-estimate-") as scratch:
         tasks = [Task(folder, record, unit, Path(scratch) / str(n)) for n, unit in enumerate(first.values())]
-        measured = {(unit.organ, unit.model): _figures(*found) for unit, *found in run_units(tasks, 1)}
+        measured = {(unit.organ, unit.model): _cost(*found) for unit, *found in run_units(tasks, 1)}
     seconds = disk = 0.0
     for unit in left:
-        figures = measured[unit.organ, unit.model]
-        seconds += figures["seconds"] * iterations_left(folder, record, unit)
-        size = BYTES_A_PARAMETER * figures["parameters"]
-        # Checkpoints hold the weights, and their momentum; model.keras holds both.
-        states = KEPT_CHECKPOINTS * (2 if record.options.base.momentum else 1) + 2
-        disk += size * states * (len(unit.arms) + 1)
-    largest = max(figures["memory_bytes"] for figures in measured.values())
+        cost = measured[unit.organ, unit.model]
+        seconds += cost.step_s * iterations_left(folder, record, unit)
+        disk += cost.disk_bytes * (len(unit.arms) + 1)
+    largest = max(cost.memory_bytes for cost in measured.values())
     parallel = min(jobs, len(left))
     return Estimate(
         runs=sum(len(unit.arms) for unit in left),
@@ -88,10 +86,11 @@ def estimate(folder: Path, record: StudyRecord, jobs: int) -> Estimate:
     )
 
 
-def _figures(kind: str, content: Any) -> dict[str, float]:
+def _cost(kind: str, content: Any) -> "Cost":
     if kind == "failed":
         raise content
-    return dict(content)
+    cost: Cost = content
+    return cost
 
 
 def check_room(folder: Path, needed: Estimate) -> None:

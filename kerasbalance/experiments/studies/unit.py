@@ -1,6 +1,5 @@
 """The runs of one unit, trained and evaluated one after the other in a process of their own."""
 
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -10,11 +9,11 @@ import keras
 
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.errors import NonFiniteError
+from kerasbalance.experiments.runs.cost import Cost, measure_cost
 from kerasbalance.experiments.runs.evaluate import evaluate_run
 from kerasbalance.experiments.runs.evaluation_files import write_evaluation
 from kerasbalance.experiments.runs.folder import RunFolder
 from kerasbalance.experiments.runs.lock import lock_run
-from kerasbalance.experiments.runs.model import build_model, compile_model
 from kerasbalance.experiments.runs.train import Run
 from kerasbalance.experiments.studies.arms import Arm
 from kerasbalance.experiments.studies.curve import write_curve
@@ -23,7 +22,6 @@ from kerasbalance.experiments.studies.progress import claim_folder, is_done, tru
 from kerasbalance.experiments.tabular import to_json
 
 Report = Callable[[str, Any], None]
-TIMED_STEPS = 5
 
 
 def run_unit(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> None:
@@ -100,41 +98,13 @@ class _Counter(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
         self._steps = 0
 
 
-def measure_step(record: StudyRecord, unit: Unit, scratch: Path) -> dict[str, float]:
+def measure_step(record: StudyRecord, unit: Unit, scratch: Path) -> Cost:
     """Train a few steps of a unit's network, to tell beforehand what the study will take.
 
     Args:
         record: the study.
         unit: which network and organ.
         scratch: a folder to make a run in.
-
-    Returns:
-        `seconds` a step, `parameters` of the network, and `memory_bytes` of this process at its largest.
     """
-    run = Run.create(
-        Path(record.store), scratch, record.options.train_options(unit, unit.arms[0]), test_seed=TEST_SEED
-    )
-    source, refs = run.source(), run.refs("B")
-    model = build_model(run.options, source.plane)
-    compile_model(model, run.options)
-    x, y = source.read(refs[[n % len(refs) for n in range(run.options.batch_size)]])
-    for _ in range(2):
-        model.train_on_batch(x, y)
-    begin = time.perf_counter()
-    for _ in range(TIMED_STEPS):
-        model.train_on_batch(x, y)
-    seconds = (time.perf_counter() - begin) / TIMED_STEPS
-    return {
-        "seconds": seconds,
-        "parameters": float(model.count_params()),
-        "memory_bytes": float(_largest_memory()),
-    }
-
-
-def _largest_memory() -> int:
-    """Return the largest resident size of this process so far; Linux counts it in KiB, macOS in bytes."""
-    import resource
-    import sys
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit
+    options = record.options.train_options(unit, unit.arms[0])
+    return measure_cost(Run.create(Path(record.store), scratch, options, test_seed=TEST_SEED))
