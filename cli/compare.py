@@ -46,6 +46,7 @@ def compare(runs: tuple[Path, ...], as_json: bool, show_paths: bool) -> None:
         click.echo(
             f"run {number}: {run.name} ({options.model}, strategy {options.strategy}, seed {options.seed})"
         )
+        click.echo(f"       predicted: {run.point.text()}")
     for one in found:
         click.echo(f"\n{_sentence(one)}")
         click.echo(_cases(one))
@@ -54,7 +55,7 @@ def compare(runs: tuple[Path, ...], as_json: bool, show_paths: bool) -> None:
 
 def _sentence(one: "OrganComparison") -> str:
     found = one.found
-    subject = f"{one.organ}, run {one.second} against run {one.first}: {one.verdict}"
+    subject = f"{one.organ}, run {one.second} against run {one.first}: {_verdict(one)}"
     if not found.seeds:
         return f"{subject}; no case has the organ in both runs"
     numbers = f"mean case Dice {_points(found.difference)} points"
@@ -67,8 +68,21 @@ def _sentence(one: "OrganComparison") -> str:
     return f"{subject} ({numbers}; worst tenth {_points(one.worst_tenth)}; {counts})"
 
 
+def _verdict(one: "OrganComparison") -> str:
+    from kerasbalance.experiments.compare import FEWEST_CASES
+
+    few = one.found.seeds < FEWEST_CASES
+    return f"{one.verdict} from fewer than {FEWEST_CASES} cases" if few else one.verdict
+
+
 def _cases(one: "OrganComparison") -> str:
-    headers = ["case", f"Dice {one.first}", f"Dice {one.second}", "points", "slices that differ most"]
+    headers = [
+        "case",
+        f"Dice {one.first}",
+        f"Dice {one.second}",
+        "points",
+        "slices that differ most (wrong pixels)",
+    ]
     rows = [
         [case.case[:8], _dice(case.first), _dice(case.second), _points(case.difference), _slices(case)]
         for case in one.cases[:LISTED]
@@ -78,7 +92,7 @@ def _cases(one: "OrganComparison") -> str:
 
 
 def _slices(case: "CaseDifference") -> str:
-    return ", ".join(f"{s.slice + 1} ({s.first:.2f} to {s.second:.2f})" for s in case.slices)
+    return ", ".join(f"{s.slice + 1} ({s.first_wrong:,} to {s.second_wrong:,})" for s in case.slices)
 
 
 def _points(value: float) -> str:
@@ -91,7 +105,13 @@ def _dice(value: float) -> str:
 
 def _run(run: "Judged") -> dict[str, Any]:
     options = run.record.options
-    return {"name": run.name, "model": options.model, "strategy": options.strategy, "seed": options.seed}
+    return {
+        "name": run.name,
+        "model": options.model,
+        "strategy": options.strategy,
+        "seed": options.seed,
+        "operating_point": run.point.decision(),
+    }
 
 
 def _plain(one: "OrganComparison") -> dict[str, Any]:

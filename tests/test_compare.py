@@ -103,6 +103,7 @@ def test_nothing_is_concluded_from_a_few_cases(tmp_path):
         open_judged(made_run(tmp_path / name, missing[:4])) for name, missing in (("a", WORSE), ("b", BETTER))
     ]
     assert compare_runs(judged)[0].verdict == "cannot tell"
+    assert "cannot tell from fewer than 5 cases (mean case Dice +" in call(tmp_path / "a", tmp_path / "b")
 
 
 def test_equal_runs_cannot_be_told_apart(runs):
@@ -123,14 +124,12 @@ def test_an_absent_organ_makes_no_pair_and_is_counted(tmp_path):
 
 def test_the_command_prints_a_verdict_the_cases_and_what_it_does_not_mean(runs):
     lines = call(*runs).splitlines()
-    assert lines[:2] == [
-        "run 1: first (unet, strategy mined, seed 0)",
-        "run 2: second (unet, strategy mined, seed 1)",
-    ]
-    assert lines[3].startswith("liver, run 2 against run 1: better (mean case Dice +")
-    assert lines[3].endswith("higher in 12 of 12 cases)")
-    assert lines[4].split()[:5] == ["case", "Dice", "1", "Dice", "2"]
-    assert lines[5].split()[4] == "3"  # the third slice
+    assert lines[0] == "run 1: first (unet, strategy mined, seed 0)"
+    assert lines[3].strip() == "predicted: liver above 0.5, no clean-up"
+    assert lines[5].startswith("liver, run 2 against run 1: better (mean case Dice +")
+    assert lines[5].endswith("higher in 12 of 12 cases)")
+    assert lines[6].split()[:5] == ["case", "Dice", "1", "Dice", "2"]
+    assert lines[7].split(maxsplit=4)[4] == "3 (32 to 0)"  # the third slice, eight pixels a row
     assert "and 2 more cases; --json lists them all" in lines
     assert lines[-1].startswith("The test pairs cases: it holds for these trained models")
 
@@ -139,6 +138,7 @@ def test_json_holds_every_case_and_no_infinite_number(runs):
     found = json.loads(call(*runs, "--json"))
     assert [run["name"] for run in found["runs"]] == ["first", "second"]
     (one,) = found["comparisons"]
+    assert found["runs"][0]["operating_point"]["organs"][0]["threshold"] == 0.5
     assert (one["verdict"], one["pairs"], len(one["cases"])) == ("better", 12, 12)
     assert one["cases"][0]["slices"][0]["slice"] == 2
 

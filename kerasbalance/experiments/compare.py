@@ -15,8 +15,9 @@ from kerasbalance.evaluation.paired import (
     paired_difference,
     summarise_scores,
 )
-from kerasbalance.experiments.runs.evaluation_files import read_cases, read_slices
+from kerasbalance.experiments.runs.evaluation_files import read_cases, read_decision, read_slices
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 
 FEWEST_CASES = 5
 """With fewer pairs nothing is concluded, as a study concludes nothing from fewer seeds."""
@@ -33,12 +34,14 @@ class Judged:
         record: The run.
         cases: One row for each test case and organ.
         slices: One row for each of their slices and organ.
+        point: What made masks of the network's output.
     """
 
     name: str
     record: RunRecord
     cases: tuple[CaseMetrics, ...]
     slices: tuple[SliceMetrics, ...]
+    point: OperatingPoint
 
 
 @dataclass(frozen=True)
@@ -127,7 +130,8 @@ def open_judged(path: Path) -> Judged:
     if not cases:
         raise DataError("REPORT", "a run that was not evaluated", "the tables that eval writes",
                         "run kerasbalance eval on it first", path=path)  # fmt: skip
-    return Judged(path.resolve().name, record, cases, read_slices(folder.eval_folder))
+    slices, point = read_slices(folder.eval_folder), read_decision(folder.eval_folder, record.options.organs)
+    return Judged(path.resolve().name, record, cases, slices, point)
 
 
 def compare_runs(runs: Sequence[Judged]) -> tuple[OrganComparison, ...]:

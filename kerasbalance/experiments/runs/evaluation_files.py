@@ -8,7 +8,7 @@ from typing import Any
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.store.files import replace_file
 from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
-from kerasbalance.experiments.runs.operating_point import OperatingPoint
+from kerasbalance.experiments.runs.operating_point import OperatingPoint, OrganPoint
 from kerasbalance.experiments.tabular import read_csv, rows_to_csv, to_json, with_words
 
 CASES, SLICES, SUMMARY = "cases.csv", "slices.csv", "summary.json"
@@ -98,6 +98,24 @@ def read_cleaned(folder: Path) -> dict[str, float]:
     try:
         organs = json.loads(path.read_text()).get(_CLEANED, [])
         return {str(organ["organ"]): float(organ["metrics"]["dice"]["mean"]) for organ in organs}
+    except (OSError, KeyError, ValueError, TypeError, AttributeError):
+        raise _unreadable(path) from None
+
+
+def read_decision(folder: Path, organs: tuple[str, ...]) -> OperatingPoint:
+    """Read what made masks of the network's output; 0.5 and no clean-up where version 0.1 evaluated.
+
+    Raises:
+        DataError: If the summary is malformed (code `REPORT`).
+    """
+    path = folder / SUMMARY
+    try:
+        plain = json.loads(path.read_text()).get("operating_point")
+        if plain is None:
+            return OperatingPoint.default(organs)
+        return OperatingPoint(
+            tuple(OrganPoint(**organ) for organ in plain["organs"]), cases=plain["validation_cases"]
+        )
     except (OSError, KeyError, ValueError, TypeError, AttributeError):
         raise _unreadable(path) from None
 
