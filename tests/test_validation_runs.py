@@ -203,3 +203,40 @@ def test_the_report_says_which_epoch_the_run_holds_and_what_counts_as_predicted(
     words = summary(read_contents(RunFolder(root / "run")))
     assert f"It holds the {result.kept.text()}." in words
     assert f"What counts as predicted: {result.point.text()}." in words
+
+
+def test_several_organs_get_a_threshold_each_from_one_pass(tmp_path):
+    stacks = []
+    for seed in range(8):
+        hu, mask = made_stack(seed, slices=6)
+        labels = mask.astype(np.uint8)
+        labels[:, :, :15] *= 2  # the left half is another organ
+        stacks.append((hu, labels))
+    store_of_stacks(tmp_path / "store", stacks, ("right", "left"))
+    options = TrainOptions(
+        organs=("right", "left"),
+        model=MODEL,
+        batch_size=4,
+        learning_rate=0.9,
+        iterations=6,
+        validation_share=0.25,
+    )
+    result = Run.create(tmp_path / "store", tmp_path / "run", options).train()
+    run = Run.open(tmp_path / "run", model=MODEL)
+    refs, cases = run.case_slices("validation")
+    x, y = run.store.source(options.organs).read(refs)
+    p = np.asarray(
+        load_model(options, (32, 32), tmp_path / "run" / "checkpoint").predict_on_batch(x), np.float64
+    )
+    winner = p[..., 1:].argmax(-1) + 1
+    for value, organ in enumerate(options.organs, 1):
+        share = p[..., value] / (p[..., value] + p[..., 0])
+        for trial in (one for one in result.point.thresholds_tried if one.organ == organ):
+            predicted = (winner == value) & (share > trial.threshold)
+            pairs = [
+                (predicted[cases == case], y[cases == case, ..., 0] == value) for case in np.unique(cases)
+            ]
+            assert trial.dice == pytest.approx(np.mean([dice(*pair) for pair in pairs]), abs=1e-3)
+    tried = result.point.thresholds_tried
+    best = [max(trial.dice for trial in tried if trial.organ == organ) for organ in options.organs]
+    assert result.kept.val_dice == pytest.approx(np.mean(best), abs=1e-12)
