@@ -12,6 +12,7 @@ from typing import Any
 
 import click
 
+from kerasbalance.cli.allocator import keep_freed_memory
 from kerasbalance.cli.common import MACHINE, GroupedOption
 
 BACKENDS = ("tensorflow", "jax", "torch")
@@ -79,6 +80,7 @@ def choose_backend(asked: str | None) -> str:
     Raises:
         click.UsageError: the backend that was asked for, or any, is not installed.
     """
+    keep_freed_memory()
     installed = [name for name in BACKENDS if importlib.util.find_spec(name)]
     name = asked or os.environ.get("KERAS_BACKEND") or _configured() or next(iter(installed), None)
     if not asked and not os.environ.get("KERAS_BACKEND") and name not in installed:

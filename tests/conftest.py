@@ -37,7 +37,7 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
 
 # Files that read, write or judge without a model; one backend's run of them says all.
 WITHOUT_BACKEND = (
-    "test_advice", "test_codes", "test_compare",
+    "test_advice", "test_allocator", "test_codes", "test_compare",
     "test_ct", "test_dataset_json", "test_dicom_", "test_export", "test_faults",
     "test_geometry",
     "test_image_files", "test_ingest", "test_isolate", "test_labels", "test_layouts", "test_learning_curve",
