@@ -130,6 +130,20 @@ def test_an_empty_slice_left_empty_is_perfect_and_a_false_positive_there_is_not(
     assert mined.update(SliceScores(np.array([5, 6]), counts)).hard.tolist() == [False, True]
 
 
+def test_slices_whose_labels_look_wrong_are_set_aside():
+    asked = []
+
+    def suspicious(refs):
+        asked.append(refs.tolist())
+        return refs == 12
+
+    mined = kb.HardSliceSampler([0], range(10, 16), kb.lowest(0.5), suspicious=suspicious)
+    result = mined.update([0.9, 0.1, 0.2, 0.3, 0.8, 1.0])
+    assert asked == [[11, 12, 13]]
+    assert result.reason[2] == "suspect"
+    assert mined.index.refs.tolist() == [0, 11, 13]
+
+
 def test_mining_on_top_of_all_trains_on_hard_slices_once_more():
     mined = kb.mine_on_top(range(4), kb.lowest(0.25))
     mined.update([0.9, 0.8, 0.1, 0.7])

@@ -4,6 +4,7 @@ import dataclasses
 import errno
 import fcntl
 import importlib.util
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -15,7 +16,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import StoreSource
 from kerasbalance.experiments.report.contents import read_contents
 from kerasbalance.experiments.report.prose import summary
-from kerasbalance.experiments.runs import train
+from kerasbalance.experiments.runs import suspicion, train
 from kerasbalance.experiments.runs.evaluate import evaluate_run
 from kerasbalance.experiments.runs.folder import RunRecord
 from kerasbalance.experiments.runs.lock import lock_run
@@ -82,6 +83,25 @@ def test_weighted_draws_by_what_is_missing_to_a_perfect_score(store, tmp_path):
     np.testing.assert_allclose(index_of(run)[1], 0.7 / len(missing) + 0.3 * missing / missing.sum())
 
 
+def test_hard_slices_whose_masks_look_wrong_are_left_out(store, tmp_path, monkeypatch):
+    _, hard = trained(store, tmp_path / "hard", strategy="mined-all", ratio=1.0)
+    wrong = hard.mining.ref[hard.mining.hard][0]
+    monkeypatch.setattr(suspicion, "find_suspects", lambda store, source, organs, segmenter, refs: [
+        SimpleNamespace(case=store.cases[int(store.case_of(refs)[refs == wrong][0])].key,
+                        slice=int(wrong - store.first_ref[store.case_of(refs)[refs == wrong][0]]))
+    ])  # fmt: skip
+    _, safe = trained(store, tmp_path / "safe", strategy="mined-all-safe", ratio=1.0)
+    assert safe.mining.reason[safe.mining.ref == wrong].tolist() == ["suspect"]
+    assert safe.mining.hard.sum() == hard.mining.hard.sum() - 1
+
+
+def test_masks_are_looked_at_between_two_steps(store, tmp_path):
+    _, found = trained(store, tmp_path / "safe", strategy="mined-all-safe", ratio=1.0)
+    aside = set(found.mining.ref[found.mining.reason == "suspect"])
+    _, hard = trained(store, tmp_path / "hard", strategy="mined-all", ratio=1.0)
+    assert set(found.mining.ref[found.mining.hard]) == set(hard.mining.ref[hard.mining.hard]) - aside
+
+
 def test_the_control_of_mined_all_repeats_as_many_slices_at_random(store, tmp_path):
     _, hard = trained(store, tmp_path / "hard", strategy="mined-all", ratio=1.0)
     _, found = trained(store, tmp_path / "random", strategy="random-on-top", ratio=1.0)
@@ -119,12 +139,13 @@ def test_a_run_that_branches_off_a_trunk_ends_as_one_that_was_trained_at_one_go(
         ("random", "random ones of them joined the training, as many as mining"),
         ("add-all", "all of them joined"),
         ("mined-all", "of its own 6 cases"),
+        ("mined-all-safe", "without those whose masks look wrong"),
         ("random-on-top", "random ones of them were trained on once more"),
         ("weighted", "three draws of ten were in proportion to 1 - score"),
     ],
 )
 def test_the_report_says_what_became_of_the_scores(store, tmp_path, strategy, words):
-    ratio = 1.0 if strategy in ("mined-all", "random-on-top", "weighted") else 0.5
+    ratio = 1.0 if strategy in ("mined-all", "mined-all-safe", "random-on-top", "weighted") else 0.5
     run, _ = trained(store, tmp_path / "run", strategy=strategy, ratio=ratio)
     assert words in summary(read_contents(run.folder))
 

@@ -31,6 +31,7 @@ def test_the_strategies_and_losses_are_these():
         "random",
         "add-all",
         "mined-all",
+        "mined-all-safe",
         "random-on-top",
         "weighted",
     ]
@@ -48,7 +49,7 @@ def test_train_offers_and_explains_what_the_table_holds(option, table):
 
 def test_every_strategy_and_every_other_loss_is_an_arm_that_help_names():
     arms = {strategy.name for strategy in USED} | {loss.arm for loss in LOSSES.values() if loss.arm}
-    arms |= {"all", *(strength.arm for strength in STRENGTHS.values() if strength.arm)}
+    arms |= {"all", "guarded", *(strength.arm for strength in STRENGTHS.values() if strength.arm)}
     assert set(NAMED) == arms
     text = helped("study")
     assert all(name in text for name in arms)

@@ -1,6 +1,6 @@
 """Owns the index: applies a rule to scores, within guards, and adds the hard slices with their flips."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 import numpy as np
@@ -72,6 +72,9 @@ class HardSliceSampler:
         skip_worst: This share of the candidates, the very worst, is set aside: often their labels are wrong.
         cases: `(candidates,)`, the case of each candidate; needed by `max_per_case`.
         max_per_case: At most so many slices of one case, its worst ones.
+        suspicious: A function that is given the refs of the slices that the rule chose, and returns a bool for each:
+            those whose labels look wrong. They are set aside. It is called between two steps, so that it may use the
+            model in training.
         seed: Seed of the draw that breaks ties, >= 0. Not the order of the candidates: slices next to each other
             are alike.
 
@@ -103,6 +106,7 @@ class HardSliceSampler:
         skip_worst: float = 0.0,
         cases: ArrayLike | None = None,
         max_per_case: int | None = None,
+        suspicious: Callable[[Refs], Mask] | None = None,
         seed: int = 0,
     ) -> None:
         self.base = as_refs(base, "base")
@@ -113,6 +117,7 @@ class HardSliceSampler:
         self.min_share, self.max_share, self.skip_worst = min_share, max_share, skip_worst
         self.cases = None if cases is None else np.asarray(cases)
         self.max_per_case = max_per_case
+        self.suspicious = suspicious
         self.seed: int | None = seed  # None in a run of version 0.1, where the first of the candidates won
         self._check()
         self.index = self._index_with(NO_REFS)
@@ -175,6 +180,9 @@ class HardSliceSampler:
         asked = draw[reason[draw] != SUSPECT]
         chosen, threshold = self.rule.select(score[asked], reference)
         reason[asked[chosen]] = HARD
+        if self.suspicious is not None:
+            picked = np.flatnonzero(reason == HARD)
+            reason[picked[np.asarray(self.suspicious(self.candidates[picked]), bool)]] = SUSPECT
         self._limit_cases(reason, worst_first, HARD)
         hard = worst_first[reason[worst_first] == HARD]
         reason[hard[int(self.max_share * len(score) + 1e-9) :]] = CAPPED

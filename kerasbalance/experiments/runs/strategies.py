@@ -7,6 +7,9 @@ from typing import TYPE_CHECKING, Any
 import kerasbalance as kb
 
 if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
     from kerasbalance.batches.index import Refs
 
 
@@ -22,6 +25,7 @@ class Material:
         seed: Seed of the run.
         repeat: How often each form of a hard slice is added.
         skip_worst: The share of the candidates, the very worst, that is set aside.
+        suspicious: Says of slices whether their masks look wrong to the model in training.
     """
 
     base: "Refs"
@@ -31,6 +35,7 @@ class Material:
     seed: int
     repeat: int = 1
     skip_worst: float = 0.0
+    suspicious: "Callable[[Refs], NDArray[np.bool_]] | None" = None
 
     @property
     def ways(self) -> dict[str, Any]:
@@ -108,6 +113,13 @@ STRATEGIES = {
             help="The hard slices of all the data are drawn once more in each pass.", kind="hard",
             outcome="{worst} were trained on once more in each pass.",
             arm="all cases, then the hard slices once more",
+        ),
+        Strategy(
+            "mined-all-safe", False, True,
+            lambda given: kb.mine_on_top(given.base, given.rule, suspicious=given.suspicious, **given.ways),
+            help="As mined-all, without the slices whose masks look wrong.", kind="hard",
+            outcome="{worst} were trained on once more in each pass, without those whose masks look wrong.",
+            arm="all cases, then the hard slices once more but for those whose masks look wrong",
         ),
         Strategy(
             "random-on-top", False, False,

@@ -10,9 +10,11 @@ from typing import Any
 
 import keras
 import numpy as np
+from numpy.typing import NDArray
 
 import kerasbalance as kb
 from kerasbalance.backend.devices import replicas
+from kerasbalance.backend.live_weights import synchronised
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import SliceStore
 from kerasbalance.data.store.files import replace_file
@@ -24,7 +26,7 @@ from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed
 from kerasbalance.experiments.runs.history import HistoryFile
 from kerasbalance.experiments.runs.keeping import Kept, kept_epoch, make_stopping
 from kerasbalance.experiments.runs.lock import lock_run
-from kerasbalance.experiments.runs.model import build_model, compile_model
+from kerasbalance.experiments.runs.model import Segmenter, build_model, compile_model
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.options import TrainOptions, usage
 from kerasbalance.experiments.runs.parts import PART_A, PART_B, VALIDATION
@@ -34,6 +36,7 @@ from kerasbalance.experiments.runs.slice_table import SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
 from kerasbalance.experiments.runs.starting_weights import StartingWeights, build_started
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
+from kerasbalance.experiments.runs.suspicion import are_suspicious
 from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
 from kerasbalance.experiments.tabular import to_json
 from kerasbalance.lock import FolderLock
@@ -264,8 +267,9 @@ class Run:
         base, candidates = self.refs(PART_B), self.refs(PART_A)
         rule = parse_rule(options.rule).make(self.case_slices)
         material = Material(
-            base, candidates, rule, options.flips, options.seed, options.repeat, options.skip_worst
-        )
+            base, candidates, rule, options.flips, options.seed, options.repeat, options.skip_worst,
+            functools.partial(self._suspicious, model, source),
+        )  # fmt: skip
         sampler = STRATEGIES[options.strategy].make(material)
         dataset = kb.IndexedDataset(
             source,
@@ -281,6 +285,11 @@ class Run:
             {"at": options.mine_iterations} if options.mine_every is None else {"every": options.mine_every}
         )
         return model, dataset, kb.ScheduledMining(dataset, sampler, **when, batch_size=options.batch_size)
+
+    def _suspicious(self, model: Any, source: PaddedSource, refs: NDArray[np.int64]) -> NDArray[np.bool_]:
+        point = OperatingPoint.default(self.options.organs)  # as the scores
+        segmenter = Segmenter(synchronised(model), self.options.batch_size, point)
+        return are_suspicious(self.store, source, self.options.organs, segmenter, refs)
 
     def _first_model(self, plane: tuple[int, int]) -> Any:
         """Build the network; with weights from elsewhere where it begins with some, which `run.json` then tells."""

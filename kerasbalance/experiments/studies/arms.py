@@ -58,13 +58,18 @@ NAMED = {
         Arm("all", 1.0, "none", "dice", STRATEGIES["none"].arm, ()),
         *(_arm_of(strategy) for strategy in STRATEGIES.values() if strategy.name != "none"),
         *(Arm(loss.arm, 1.0, "none", loss.name, loss.meaning) for loss in LOSSES.values() if loss.arm),
+        Arm(
+            "guarded", 1.0, "mined-all", "dice+slice",
+            "all cases, a fifth of the loss by slice, then the hard slices once more",
+            ("all", "dice+slice", "random-on-top"),
+        ),
         *(
             Arm(strength.arm, 1.0, "none", "dice", strength.meaning, augment=strength.name)
             for strength in STRENGTHS.values()
             if strength.arm
         ),
     )
-}
+}  # fmt: skip
 DEFAULT = ("all", "0.8", "0.5", "0.3", "0.2", "mined", "random")
 
 
