@@ -31,12 +31,12 @@ class DicomCT:
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What the headers were forgiven."""
+        """The remarks on the headers."""
         return self.series.notes
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels of the volume lie."""
+        """The grid of the volume."""
         return _canonical(grid_of(self.series.slices))
 
     def digest(self) -> str:
@@ -50,7 +50,7 @@ class DicomCT:
         return self._known.digest
 
     def identifiers(self) -> tuple[str, ...]:
-        """Return what tells this CT from others: UIDs and PatientID, or the digest where there are none."""
+        """Return what identifies this CT: UIDs and PatientID, or the digest where there are none."""
         header = self.series.slices[0].header
         named = (header.series_uid, header.patient_id, header.frame_of_reference_uid)
         return named if header.series_uid else (self.digest(),)
@@ -74,7 +74,7 @@ class ImageCT:
 
     Attributes:
         source_grid: Where the voxels lie, in the axis order of the file.
-        notes: What the header was forgiven.
+        notes: The remarks on the header.
 
     Raises:
         DataError: If the file has no usable header, or if its header states where the voxels lie and `grid` does too
@@ -93,7 +93,7 @@ class ImageCT:
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels of the volume lie."""
+        """The grid of the volume."""
         return _canonical(self.source_grid)
 
     def digest(self) -> str:
@@ -102,7 +102,7 @@ class ImageCT:
         return source_digest(volume.hu, volume.grid)
 
     def identifiers(self) -> tuple[str, ...]:
-        """Return what tells this CT from others: the digest, since image files have no identifiers.
+        """Return what identifies this CT: the digest, since image files have no identifiers.
 
         A stated grid does not count, so that a CT is the same one before and after its grid was stated.
         """

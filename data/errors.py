@@ -1,4 +1,4 @@
-"""What is said when input is refused, and what is noted when it is taken with a caveat.
+"""Refusals of input, and remarks on input that is accepted.
 
 A message never contains a path, a name or an identifier from a header: a file is named by its number in name
 order ("file 12 of 78"), and `DataError.path` carries the path for callers that were asked to show it.

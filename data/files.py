@@ -38,13 +38,13 @@ class SourceFile:
 
     @property
     def where(self) -> str:
-        """How a message names the file without its name."""
+        """The file as a message names it, without its name."""
         return f"file {self.number} of {self.count}"
 
 
 @dataclass(frozen=True)
 class Listing:
-    """What lies directly in a folder, in natural name order, hidden entries left out.
+    """The direct content of a folder in natural name order, without hidden entries.
 
     Args:
         files: Regular files, and links to regular files inside the folder.
@@ -109,7 +109,8 @@ def malformed(what: str, path: Path | None = None) -> Iterator[None]:
         path: The file, for callers that may show it.
 
     Raises:
-        DataError: With code `MALFORMED`, or `TOO_LARGE` where memory ran out. A `DataError` passes unchanged.
+        DataError: If the parser fails (code `MALFORMED`), or if memory runs out (`TOO_LARGE`). A `DataError` passes
+            unchanged.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""What makes single images unfit, each check with its own code; none of these can be relaxed.
+"""The checks of single images. Each has its own code, and none can be relaxed.
 
 The relaxations that the checks of whole stacks know are named here too.
 """
@@ -27,7 +27,7 @@ RELAXATIONS = {
     "burned-in": "images that say they carry burned-in annotation",
     "frame-of-reference": "a mask in another frame of reference than its CT",
 }
-"""What `--allow` takes; whatever was relaxed is recorded in the case."""
+"""The names that `--allow` takes. The case records what was relaxed."""
 
 SLOPE_LIMITS = (1e-6, 1e6)
 INTERCEPT_LIMIT = 1e7
@@ -163,7 +163,7 @@ def _check_axes(item: Slice) -> DataError | None:
 
 
 def has_geometry(item: Slice) -> bool:
-    """Whether an image has a position, an orientation and a spacing to calculate with."""
+    """Return whether an image has a position, an orientation and a spacing to calculate with."""
     return _check_geometry(item) is None and _check_axes(item) is None
 
 

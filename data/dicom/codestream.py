@@ -1,4 +1,4 @@
-"""What a compressed frame says of its own size, before a decoder takes it at its word; and run-length code.
+"""The size that a compressed frame states, which is checked before it is decoded, and run-length code.
 
 Reference:
     ISO/IEC 15444-1 A.5.1 (JPEG 2000 SIZ); ISO/IEC 10918-1 B.2.2 (JPEG SOF); DICOM PS3.5 annex G (RLE).

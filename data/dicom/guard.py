@@ -42,11 +42,11 @@ SYNTAX_OF = {
 
 MAX_FILE_BYTES = 2**31
 HEAD_BYTES = 2**16
-"""What is read of a file at first: nearly every header lies in it."""
+"""The number of bytes that are read at first; nearly every header lies in them."""
 
 
 def is_dicom(head: bytes) -> bool:
-    """Say whether the first bytes of a file are DICOM.
+    """Return whether the first bytes of a file are DICOM.
 
     Args:
         head: At least the first 132 bytes, or all of the file.

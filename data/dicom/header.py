@@ -1,4 +1,4 @@
-"""What reading CT needs to know of one file, and how a file that is no good is refused.
+"""The facts of one file that reading CT needs, and the refusal of a file that cannot be used.
 
 Reference:
     DICOM PS3.3 C.7.6.3 (Image Pixel), C.8.2.1 (CT Image).
@@ -18,12 +18,12 @@ MODALITIES = (
     "AU", "CR", "CT", "DX", "ECG", "ES", "KO", "MG", "MR", "NM", "OPT", "OT", "PR", "PT", "REG", "RF", "RTDOSE",
     "RTIMAGE", "RTPLAN", "RTRECORD", "RTSTRUCT", "RWV", "SC", "SEG", "SR", "US", "XA", "XC",
 )  # fmt: skip
-"""What a message may quote; anything else in Modality could be a name, or damage."""
+"""The modalities that a message may quote. Anything else could be a name, or damage."""
 
 
 @dataclass(frozen=True)
 class Header:
-    """What reading CT needs to know of one file. Identifiers stay in memory and never reach a store.
+    """The facts of one file that reading CT needs. Identifiers stay in memory and never reach a store.
 
     Args:
         file: The file.

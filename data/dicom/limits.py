@@ -1,4 +1,4 @@
-"""How much one file may ask for, and a file object that enforces it while pydicom parses."""
+"""The limits on what one file may ask for, and a file object that enforces them while pydicom parses."""
 
 import sys
 from typing import BinaryIO
@@ -6,7 +6,7 @@ from typing import BinaryIO
 MAX_FRAMES = 20_000
 MAX_EXPANSION = 50
 EXPANSION_FREE_BYTES = 2**28
-"""A series may decode to `MAX_EXPANSION` times its stored bytes; up to 256 MiB nobody asks."""
+"""A series may decode to `MAX_EXPANSION` times its stored bytes; up to 256 MiB are not checked."""
 
 MAX_HEADER_BYTES = 64 * 2**20
 MAX_VALUE_BYTES = 2**16
@@ -29,7 +29,7 @@ class PastHead(Exception):
 
 
 class Meter:
-    """What is left of a file's allowance, shared by the file and the sequences in it.
+    """The rest of a file's allowance, which is shared by the file and the sequences in it.
 
     Args:
         size: Bytes of the file.

@@ -1,4 +1,4 @@
-"""What a header says about stored values: which of them are padding, and the table some have instead of a rescale.
+"""The meaning of stored values: which of them are padding, and the table that some files have instead of a rescale.
 
 Reference:
     DICOM PS3.3 C.7.5.1.1.2 (padding), C.11.1 (Modality LUT).

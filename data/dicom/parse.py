@@ -214,7 +214,7 @@ def _with_pixels(header: Header, file: BinaryIO, offset: int, size: int) -> Head
             spans = encapsulated_spans(file, element, size=size, count=count)
     except BadLayout as bad:
         if bad.code == "NO_PIXELS":
-            # The header may be cut anywhere, so nobody knows which series has lost this slice.
+            # The header may be cut anywhere, so it is unknown which series lacks this slice.
             raise refused(
                 header.file, bad.code, bad.received, bad.expected, "export or copy the file again"
             ) from None

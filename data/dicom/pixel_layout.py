@@ -1,4 +1,4 @@
-"""Where the stored bytes of each frame lie in a file, found without reading them.
+"""The places of the stored bytes of each frame, which are found without reading them.
 
 Reference:
     DICOM PS3.5 section 8 (pixel data) and annex A.4 (encapsulation).

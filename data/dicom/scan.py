@@ -1,4 +1,4 @@
-"""Which CT series a folder holds, each sorted by position and checked, before any pixel is decoded.
+"""The CT series of a folder, each sorted by position and checked, before any pixel is decoded.
 
 Grouping, sorting and checking follow geometry, never file names or InstanceNumber (DICOM PS3.3 C.7.6.2.1.1).
 """
@@ -66,7 +66,7 @@ class Series:
 
 @dataclass(frozen=True)
 class Scan:
-    """What a folder holds.
+    """The content of a folder.
 
     Args:
         root: The folder.
@@ -148,7 +148,7 @@ def choose_series(scan: Scan, number: int | None = None) -> Series:
 
 
 def difference(several: Sequence[Series]) -> str:
-    """Return in words, without values, what tells several series apart."""
+    """Return the names of what differs between several series, without values."""
     firsts = [series.slices[0] for series in several]
     facts: dict[str, set[object]] = {
         "SeriesInstanceUID": {item.header.series_uid for item in firsts},
@@ -296,7 +296,7 @@ def _series(number: int, group: list[Slice], errors: list[DataError], allow: fro
 
 
 def _whole(series: list[Series]) -> list[Series]:
-    """Return the series, each of which says so if it is one image of a series that falls apart into such."""
+    """Return the series; single images of one SeriesInstanceUID get a problem that names what separates them."""
     single: dict[str, list[Series]] = {}
     for each in series:
         if len(each.slices) == 1 and each.slices[0].header.series_uid:

@@ -1,4 +1,4 @@
-"""What makes a sorted stack unfit: every check has its own code and a relaxation by name."""
+"""The checks of a sorted stack. Each has its own code and a relaxation by name."""
 
 from collections.abc import Iterator, Sequence
 from itertools import pairwise

@@ -33,7 +33,7 @@ CODES = {
     "lung": Code("39607008", "SCT", "Lung"),
     "heart": Code("80891009", "SCT", "Heart"),
 }
-"""SNOMED CT codes by organ; any other organ is coded as "Organ" and told by its label."""
+"""SNOMED CT codes by organ; any other organ is coded as "Organ" and identified by its label."""
 
 
 @dataclass(frozen=True)

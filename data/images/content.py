@@ -21,7 +21,7 @@ CHUNK_BYTES = 2**24
 
 
 class Stream(Protocol):
-    """What bytes are read from."""
+    """A source of bytes."""
 
     def read(self, size: int, /) -> bytes:
         """Return at most `size` bytes, and none only at the end."""

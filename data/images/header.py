@@ -1,4 +1,4 @@
-"""What the header of an image file says, and its voxels as they are stored; one shape for every form of file."""
+"""The header of an image file and its stored voxels, in one shape for every form of file."""
 
 import math
 from collections.abc import Iterator
@@ -20,7 +20,7 @@ UNKNOWN_PLACE = "orientation and millimetres are unknown, so left and right may 
 
 @dataclass(frozen=True)
 class Place:
-    """Where the voxels of an image are stored.
+    """The place of the voxels of an image in a file.
 
     Args:
         begin: The byte of the file at which the voxels begin, still packed; None where they are its last bytes.
@@ -106,12 +106,12 @@ class StoredImage:
 
     @property
     def grid(self) -> Grid:
-        """Where the voxels lie, LPS millimetres, not yet canonical."""
+        """The grid of the voxels in LPS millimetres, not yet canonical."""
         return self.header.grid
 
     @property
     def notes(self) -> tuple[Note, ...]:
-        """What was tolerated."""
+        """The remarks on the header."""
         return self.header.notes
 
     @property
@@ -178,7 +178,7 @@ def no_geometry(received: str, path: Path) -> DataError:
 
 @dataclass(frozen=True, eq=False)
 class Stated:
-    """What a header states about the place of its voxels.
+    """The place of the voxels as a header states it.
 
     Args:
         affine: A 4 x 4 matrix to LPS millimetres, None where there is none.

@@ -32,7 +32,7 @@ def stem(path: Path) -> str:
 
 
 def is_image(head: bytes) -> bool:
-    """Say whether the first bytes are those of an image file.
+    """Return whether the first bytes are those of an image file.
 
     Args:
         head: At least the first 540 bytes of the file, or all of it.
@@ -41,7 +41,7 @@ def is_image(head: bytes) -> bool:
 
 
 def begins_as_image(path: Path) -> bool:
-    """Say whether the content of a file begins as an image file does.
+    """Return whether the content of a file begins as an image file does.
 
     Raises:
         DataError: If it is not a readable regular file.

@@ -44,7 +44,7 @@ _YES = ("true", "1")
 
 
 def is_metaimage(head: bytes) -> bool:
-    """Say whether the first bytes are lines of the form "key = value", of which one is `NDims`."""
+    """Return whether the first bytes are lines of the form "key = value", of which one is `NDims`."""
     return re.match(rb"(?:[A-Za-z][^\n\0=]*=[^\n\0]*\n)*NDims[ \t]*=", head) is not None
 
 

@@ -34,7 +34,7 @@ _TO_MM = {"meter": 1000.0, "mm": 1.0, "micron": 1e-3, "unknown": 1.0}
 
 
 def is_nifti(head: bytes) -> bool:
-    """Say whether the first bytes are a NIfTI header, or gzip that unpacks to one."""
+    """Return whether the first bytes are a NIfTI header, or gzip that unpacks to one."""
     if head[:2] == _GZIP:
         try:
             head = zlib.decompressobj(wbits=31).decompress(head, 540)

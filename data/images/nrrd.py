@@ -54,7 +54,7 @@ _UNITS_MM = {"m": 1000.0, "cm": 10.0, "mm": 1.0, "um": 1e-3, "µm": 1e-3}
 
 
 def is_nrrd(head: bytes) -> bool:
-    """Say whether the first bytes are those of a NRRD file."""
+    """Return whether the first bytes are those of a NRRD file."""
     return re.match(rb"NRRD000\d\r?\n", head) is not None
 
 

@@ -33,7 +33,7 @@ _MAGIC = (b"PK\x03\x04", b"PK\x05\x06")
 
 
 def is_zip(path: Path) -> bool:
-    """Say whether a path is a file whose content begins as a ZIP archive."""
+    """Return whether a path is a file whose content begins as a ZIP archive."""
     if not os.path.isfile(path):
         return False
     with open_regular(path, max_bytes=MAX_TOTAL_BYTES) as file:

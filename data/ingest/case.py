@@ -88,7 +88,7 @@ def join_masks(first: CaseRequest, second: CaseRequest) -> CaseRequest:
 
 @dataclass(frozen=True)
 class CaseOptions:
-    """What holds for all cases of one ingest.
+    """The options of one ingest.
 
     Args:
         allow: Relaxations by name, see `dicom.checks.RELAXATIONS`.
@@ -229,7 +229,7 @@ def _mask_file_digest(path: Path, mask: Path, home: Path) -> str:
     content = read_regular(path)
     digest = hashlib.sha256(hashlib.sha256(content).digest())
     place = Path() if path == mask else Path(os.path.relpath(path, home))
-    # The names of image and PNG files and of folders may say which organ or slice it is; DICOM says so itself.
+    # The names of image and PNG files and of folders may name an organ or a slice; DICOM files state it inside.
     name = place.parent if is_dicom(content) else place
     digest.update(os.fsencode(name))
     return digest.hexdigest()
@@ -239,7 +239,7 @@ def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, 
     """Read an opened case whole.
 
     Raises:
-        DataError: CT or mask are refused.
+        DataError: If the CT or the mask is refused.
     """
     request, options = opened.request, opened.options
     for mask_source in request.masks:

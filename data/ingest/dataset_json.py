@@ -12,7 +12,7 @@ from kerasbalance.data.labels import OrganRule
 MAX_BYTES = 2**26
 MAX_NAME = 40
 _NOT_ORGANS = frozenset({"background", "ignore"})
-"""nnU-Net's "ignore" marks voxels that nobody annotated."""
+"""nnU-Net's "ignore" marks voxels that were not annotated."""
 
 
 def dataset_rules(path: Path) -> tuple[tuple[OrganRule, ...], tuple[Note, ...]]:

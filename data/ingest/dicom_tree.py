@@ -21,8 +21,8 @@ def find_dicom_cases(root: Path, claimed: Sequence[Path] = ()) -> list[Found]:
     """Pair the CT series below a folder with their masks.
 
     Args:
-        root: the folder.
-        claimed: files and folders that belong to cases already.
+        root: The folder.
+        claimed: Files and folders that belong to cases already.
 
     Returns:
         The cases, what no case could be made of, and a note where CT series have no mask.
@@ -98,12 +98,12 @@ def _case_of(header: Header, result: "_References | DataError", scan: Scan) -> C
 
 
 _LAST_REFERENCE = "StructureSetROISequence"
-"""What a mask refers to stands up to here; frames and contours come after it."""
+"""The last attribute with references of a mask; frames and contours come after it."""
 
 
 @dataclass(frozen=True)
 class _References:
-    """What a SEG or RTSTRUCT refers to: UIDs of series, and of frames of reference; kept in memory only."""
+    """The references of a SEG or RTSTRUCT: UIDs of series and of frames of reference. They stay in memory."""
 
     series: frozenset[str]
     frames: frozenset[str]

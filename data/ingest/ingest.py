@@ -27,7 +27,7 @@ STATUSES = ("taken", "replaced", "mended", "unchanged", "duplicate", "refused")
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one case.
+    """The result of one case.
 
     Args:
         request: The case as it was asked for.
@@ -52,7 +52,7 @@ class _Task:
 
 @dataclass(frozen=True)
 class _Built:
-    """What a worker made of a case: a file written aside, or nothing because it is stored already."""
+    """The result of a worker: a file that was written aside, or nothing because the case is stored already."""
 
     entry: Entry
     written: Path | None = None
@@ -82,7 +82,7 @@ def ingest(
         replace_changed: Let a case take the place of an older one of the same series with other content.
 
     Yields:
-        One outcome a case, as they end. A case whose outcome is `taken`, `replaced` or `mended` is stored for good.
+        One outcome a case, as they end. A case whose status is `taken`, `replaced` or `mended` is on the disk.
 
     Raises:
         DataError: If the store is locked, or the disk is full or cannot be written (codes `LOCKED`, `DISK_FULL`,
@@ -100,7 +100,7 @@ def ingest(
                     log.note(outcome)
                     yield outcome
         except BaseException:
-            with suppress(DataError, OSError):  # the first error is the one to be told
+            with suppress(DataError, OSError):  # the first error is the one to report
                 record_rejections(store, log.refused, log.taken)
             raise
         record_rejections(store, log.refused, log.taken)
@@ -108,7 +108,7 @@ def ingest(
 
 @dataclass
 class _Log:
-    """Who was refused and who was taken, by keyed source; and, outside the store, which source a key came from."""
+    """The sources that were refused and taken, as keys, and the source of each key, which is kept outside the store."""
 
     pseudonyms: Pseudonyms
     links: dict[str, str]

@@ -29,10 +29,10 @@ _LEAST_MEMORY = 4 * 2**30
 
 @dataclass(frozen=True)
 class Limits:
-    """What one task may use.
+    """The limits of one task.
 
     Args:
-        timeout_s: wall-clock seconds.
+        timeout_s: Wall-clock seconds.
         memory_bytes: Address space.
     """
 

@@ -1,4 +1,4 @@
-"""Which cases a folder holds: a manifest, or the layouts that public data sets use, also several in one tree.
+"""The cases of a folder: a manifest, or the layouts that public data sets use, also several in one tree.
 
 Each recognised layout is named in the output, so that a wrong guess is seen. What is not recognised is refused
 with the list of what is.
@@ -30,8 +30,8 @@ def find_cases(root: Path, rules: tuple[OrganRule, ...] = ()) -> Layout:
     """Recognise how a folder is organised and list its cases.
 
     Args:
-        root: the folder.
-        rules: which label values mean which organ; they take the place of what the layout knows, but not of what
+        root: The folder.
+        rules: Which label values mean which organ; they take the place of what the layout knows, but not of what
             a row of a manifest says.
 
     Returns:

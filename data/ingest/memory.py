@@ -1,4 +1,4 @@
-"""How much memory this process and its children may use: that of the machine, or of the container that it is in.
+"""The memory that this process and its children may use: that of the machine, or of the container that it is in.
 
 Reference:
     Linux kernel documentation, control groups version 2 (`memory.max`) and version 1 (`memory.limit_in_bytes`).

@@ -1,4 +1,4 @@
-"""What lies in a folder, before anything is ingested: series, other DICOM, and what is wrong with them."""
+"""The content of a folder before it is ingested: series, other DICOM and image files, and their problems."""
 
 import os
 from collections import Counter
@@ -44,14 +44,14 @@ class ImageRow:
     """One image file as `inspect` lists it.
 
     Args:
-        path: the file.
-        slices: how many.
-        rows: pixels along y.
-        columns: pixels along x.
-        spacing_mm: between slices, rows and columns.
-        notes: what would be tolerated.
-        problem: why it cannot be read; None if its header is sound.
-        voxel_file: the file beside it that holds its voxels; None where it holds them itself.
+        path: The file.
+        slices: How many.
+        rows: Pixels along y.
+        columns: Pixels along x.
+        spacing_mm: Between slices, rows and columns.
+        notes: What would be tolerated.
+        problem: Why it cannot be read; None if its header is sound.
+        voxel_file: The file beside it that holds its voxels; None where it holds them itself.
     """
 
     path: Path
@@ -66,7 +66,7 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class Survey:
-    """What `survey_folder` found.
+    """The result of `survey_folder`.
 
     Args:
         series: The CT series.

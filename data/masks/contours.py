@@ -38,8 +38,8 @@ class Combined:
 
     Args:
         inside: bool `(rows, columns)`.
-        crossing: how many contours cross another one; they were united.
-        repeated: how many contours repeat another one; they were left out.
+        crossing: How many contours cross another one; they were united.
+        repeated: How many contours repeat another one; they were left out.
     """
 
     inside: Plane
@@ -53,7 +53,7 @@ class _Area:
 
     Args:
         line: float64 `(vertices, 2)`, the contour.
-        corner: row and column of the window's first pixel.
+        corner: Row and column of the window's first pixel.
         filled: bool, the pixels inside the contour.
         near: bool, the pixels near the line.
     """
@@ -80,11 +80,11 @@ def combine(polygons: Sequence[Array], shape: tuple[int, int]) -> Combined:
     lines, so contours may touch.
 
     Args:
-        polygons: as in `polygons.fill_even_odd`.
+        polygons: As in `polygons.fill_even_odd`.
         shape: `(rows, columns)`.
 
     Raises:
-        DataError: more than `MAX_CONTOURS_OF_SLICE` contours, or too long ones (code `TOO_LARGE`).
+        DataError: If there are more than `MAX_CONTOURS_OF_SLICE` contours, or too long ones (code `TOO_LARGE`).
     """
     if len(polygons) > MAX_CONTOURS_OF_SLICE:
         received = f"{len(polygons):,} contours of one ROI on one slice"
@@ -145,7 +145,7 @@ def _near_line(line: Array, size: tuple[int, int]) -> Plane:
 
 
 def _runs_along(inner: _Area, outer: _Area) -> bool:
-    """Whether a contour inside another one follows its line rather than lying free in it."""
+    """Return whether a contour inside another one follows its line rather than lying free in it."""
     points, line = _samples(inner.line), _samples(outer.line)
     low, high = points.min(axis=0) - NEAR_PIXELS, points.max(axis=0) + NEAR_PIXELS
     line = line[((line >= low) & (line <= high)).all(axis=1)]

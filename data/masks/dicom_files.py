@@ -35,7 +35,8 @@ def check_decodable(dataset: pydicom.Dataset, path: Path) -> None:
     """Refuse, before any pixel is decoded, absurd sizes and transfer syntaxes without a decoder.
 
     Raises:
-        DataError: With code `TOO_LARGE`, `NO_DECODER`, or `MALFORMED` where there are no pixels at all.
+        DataError: If the image is too large (`TOO_LARGE`), if there is no decoder (`NO_DECODER`), or if there are no
+            pixels (`MALFORMED`).
     """
     with malformed("a DICOM image header", path):
         pixels = int(dataset.Rows) * int(dataset.Columns)

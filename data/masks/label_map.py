@@ -21,10 +21,10 @@ class LabelMap:
     """A stack of label values before anyone has said what they mean.
 
     Args:
-        planes: gives the slices `(rows, columns)` in order, each time it is called.
-        grid: where they lie.
-        kind: as in `Mask`.
-        notes: what was tolerated.
+        planes: Gives the slices `(rows, columns)` in order, each time it is called.
+        grid: Where they lie.
+        kind: As in `Mask`.
+        notes: What was tolerated.
     """
 
     planes: Callable[[], Iterator[NDArray[Any]]]
@@ -52,10 +52,10 @@ def mask_from_parts(
     """Turn one two-valued stack for each organ or half organ into a mask.
 
     Args:
-        names: what each stack is called.
-        load: reads the stack of a given position in `names`; called only for those that the rules select.
-        request: rules without values, or with names.
-        word: what a part is called in messages, `"file"` or `"folder"`.
+        names: What each stack is called.
+        load: Reads the stack of a given position in `names`; called only for those that the rules select.
+        request: Rules without values, or with names.
+        word: What a part is called in messages, `"file"` or `"folder"`.
     """
     structures = [Structure(number, name) for number, name in enumerate(names)]
     selection = select(structures, request.rules, word=word)

@@ -21,7 +21,7 @@ class Mask:
 
     Args:
         labels: uint8 `(slices, rows, columns)`; 0 is background, `i + 1` is `organs[i]`.
-        organs: The organs' names, in the order of the rules. An organ may have no voxel; a note says so.
+        organs: The organs' names, in the order of the rules. An organ without a voxel is noted.
         kind: `"nifti"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
         notes: What was tolerated or looks odd.
     """
@@ -100,11 +100,11 @@ def finish(
     """Make the mask, with a loud note for every organ that has no voxel.
 
     Args:
-        labels: as in `Mask`.
-        organs: as in `Mask`.
-        kind: as in `Mask`.
-        notes: as in `Mask`.
-        losers: the organs of which others keep voxels, so that they may be empty here and not in the file.
+        labels: As in `Mask`.
+        organs: As in `Mask`.
+        kind: As in `Mask`.
+        notes: As in `Mask`.
+        losers: The organs of which others keep voxels, so that they may be empty here and not in the file.
     """
     empty = [o for number, o in enumerate(organs, 1) if not any((plane == number).any() for plane in labels)]
     unmarked = [organ for organ in empty if organ not in losers]

@@ -22,8 +22,8 @@ class _Part:
     """The voxels of one organ so far.
 
     Args:
-        bits: one bit for each voxel of the CT.
-        source: number of the mask that marked them first.
+        bits: One bit for each voxel of the CT.
+        source: Number of the mask that marked them first.
     """
 
     bits: Bits
@@ -38,8 +38,8 @@ def merge_masks(readers: Sequence[Callable[[], Mask]], rules: tuple[OrganRule, .
     joined. Of two organs on one voxel the first-named one keeps it, with a note that names both.
 
     Args:
-        readers: each reads one mask on the grid of the CT; called once, in order.
-        rules: the organs that the user named, in the order in which they are stored; may be empty.
+        readers: Each reads one mask on the grid of the CT; called once, in order.
+        rules: The organs that the user named, in the order in which they are stored; may be empty.
 
     Returns:
         The mask of all organs.

@@ -34,7 +34,7 @@ class Selection:
 
     Args:
         organs: Names, in the order of the rules; recognised ones in the order of the structures.
-        organ_of: Position in `organs` by structure number; structures that nobody asked for are absent.
+        organ_of: Position in `organs` by structure number; structures that were not asked for are absent.
     """
 
     organs: tuple[str, ...]

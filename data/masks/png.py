@@ -36,7 +36,7 @@ Planes = NDArray[np.uint16]
 
 
 def is_png(head: bytes) -> bool:
-    """Say whether the first bytes are those of a PNG file."""
+    """Return whether the first bytes are those of a PNG file."""
     return head.startswith(SIGNATURE)
 
 

@@ -28,7 +28,7 @@ def fill_even_odd(polygons: Sequence[Array], shape: tuple[int, int]) -> NDArray[
         bool `(rows, columns)`; all False without polygons.
 
     Raises:
-        DataError: more than `MAX_CROSSINGS` crossings of edges and rows (code `TOO_LARGE`).
+        DataError: If there are more than `MAX_CROSSINGS` crossings of edges and rows (code `TOO_LARGE`).
     """
     rows, columns = shape
     toggles = np.zeros(rows * (columns + 1), np.int64)

@@ -89,7 +89,7 @@ def read_mask(
 ) -> Mask:
     """Read a mask and map it, by position, onto the grid of its CT.
 
-    The kind is told from the content. A file may be an image file (NIfTI, NRRD, MetaImage, or a `.seg.nrrd` with
+    The content decides the kind. A file may be an image file (NIfTI, NRRD, MetaImage, or a `.seg.nrrd` with
     named segments), DICOM SEG, RTSTRUCT or one DICOM or PNG image. A folder may hold one such file, several SEG and
     RTSTRUCT or several `.seg.nrrd` (for example one organ each), a DICOM image series, a PNG stack, one image file
     for each organ (`liver.nii.gz`, `kidney_left.nrrd`), or a folder for each organ with a series or a stack in it.
@@ -101,7 +101,7 @@ def read_mask(
             code or name, where there are codes or names.
         resample: Whether a mask on another grid is mapped by nearest position instead of refused.
         png_order: `"z-ascending"`, `"z-descending"` or `"file"`; see `png.load_png`.
-        allow: Relaxations by name; `"frame-of-reference"` is heeded, others are left to other readers.
+        allow: Relaxations by name; only `"frame-of-reference"` is used here.
         grid: Where the voxels of an image file lie if its header does not state it.
 
     Returns:
@@ -256,7 +256,7 @@ class FileKind:
 
 
 def kind_of(path: Path) -> FileKind | None:
-    """Tell the kind of a file from its first bytes, None for anything else; the file is opened once.
+    """Return the kind of a file by its first bytes, None for any other kind. The file is opened once.
 
     Raises:
         DataError: If the file cannot be read, or it is DICOM with a damaged header.
@@ -284,7 +284,7 @@ def _sop_class(header: FileDataset, path: Path) -> str:
 
 
 def _is_named_part(stem: str, request: Request) -> bool:
-    """Whether a folder's only image file bears an organ's name and the rules leave its values open."""
+    """Return whether a folder's only image file bears an organ's name and the rules leave its values open."""
     if any(isinstance(value, int) for rule in request.rules for value in rule.values):
         return False
     return known_organ(stem) is not None

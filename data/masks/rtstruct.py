@@ -42,7 +42,7 @@ class _Contour:
 
     Args:
         points: float64 `(points, 3)`, LPS mm.
-        is_exclusive: whether its type is CLOSEDPLANAR_XOR.
+        is_exclusive: Whether its type is CLOSEDPLANAR_XOR.
     """
 
     points: Array
@@ -59,8 +59,9 @@ def read_rtstruct(path: Path, request: Request) -> Mask:
     CT's, the nearest plane of each slice is used.
 
     Raises:
-        DataError: damaged or with coordinates that are not finite (`MALFORMED`), too large (`TOO_LARGE`), not
-            on this CT's slices (`GEOMETRY`, `FRAME_OF_REFERENCE`), or no ROI for the rules (`LABEL_NAME`).
+        DataError: If the file is damaged or has coordinates that are not finite (`MALFORMED`), if it is too large
+            (`TOO_LARGE`), not on this CT's slices (`GEOMETRY`, `FRAME_OF_REFERENCE`), or has no ROI for the rules
+            (`LABEL_NAME`).
     """
     dataset = read_dicom(path)
     with malformed("the ROI list of an RTSTRUCT", path):

@@ -67,9 +67,9 @@ def read_segmentation(path: Path, request: Request) -> Mask:
     first-named organ. A file in which a segment has no frame at all marks nothing for it.
 
     Raises:
-        DataError: damaged (`MALFORMED`), too large (`TOO_LARGE`), without positions (`NO_GEOMETRY`), on
-            another grid (`GEOMETRY`) or frame of reference (`FRAME_OF_REFERENCE`), or no segment for the
-            rules (`LABEL_NAME`).
+        DataError: If the file is damaged (`MALFORMED`), too large (`TOO_LARGE`), without positions (`NO_GEOMETRY`), or
+            on another grid (`GEOMETRY`) or frame of reference (`FRAME_OF_REFERENCE`), or if no segment fits the rules
+            (`LABEL_NAME`).
     """
     dataset = read_dicom(path)
     check_decodable(dataset, path)
@@ -94,10 +94,10 @@ def own_grid(paths: Sequence[Path]) -> tuple[Grid, str]:
     added at either end, so that nothing looks cut off.
 
     Args:
-        paths: one SEG or several.
+        paths: One SEG or several.
 
     Raises:
-        DataError: as `read_segmentation`; also if the SEGs, or what one says of its slice spacing, do not
+        DataError: As `read_segmentation`; also if the SEGs, or what one says of its slice spacing, do not
             agree (code `NO_GEOMETRY`): the CT is needed then.
     """
     datasets = [read_dicom(path) for path in paths]

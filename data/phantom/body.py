@@ -19,8 +19,8 @@ class Body:
         depth: To the skin, positive inside the body.
         cavity: To the inside of the muscular wall.
         below_diaphragm: Positive under the diaphragm.
-        coarse: unit-variance field with detail of about 70 mm.
-        fine: unit-variance field with detail of about 25 mm.
+        coarse: Unit-variance field with detail of about 70 mm.
+        fine: Unit-variance field with detail of about 25 mm.
         plane: Such a field in two dimensions `(rows, columns)`, for surfaces that are height maps.
     """
 

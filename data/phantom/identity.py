@@ -14,7 +14,7 @@ IMPLEMENTATION_NAME = "KBPHANTOM"
 
 @dataclass(frozen=True)
 class CaseIdentity:
-    """Who a synthetic case is.
+    """The identifiers of a synthetic case.
 
     Args:
         seed: Seed of the whole phantom.

@@ -21,7 +21,7 @@ def acquire(
     Args:
         scene: The painted scene; its `hu` is used up.
         depth_mm: Signed distance to the skin.
-        patient: Who was scanned.
+        patient: The patient who was scanned.
         anatomy: Draws what belongs to the scan (dose, where metal lies), alike at every size.
         noise: Draws the noise, which depends on the sampling.
 

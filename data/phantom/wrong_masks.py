@@ -20,8 +20,8 @@ class WrongMask:
     """One slice whose mask is wrong.
 
     Args:
-        slice: its place in the case, from 0 at the feet.
-        kind: one of `KINDS`.
+        slice: Its place in the case, from 0 at the feet.
+        kind: One of `KINDS`.
     """
 
     slice: int

@@ -42,7 +42,7 @@ def open_case(source: io.BytesIO | mmap.mmap) -> Iterator[h5py.File]:
 
     Raises:
         DataError: If there are links out of the file, foreign storage or absurd sizes (code `UNSAFE`).
-        OSError, RuntimeError: HDF5 cannot read it.
+        OSError, RuntimeError: If HDF5 cannot read the file.
     """
     size = source.seek(0, io.SEEK_END) if isinstance(source, io.BytesIO) else len(source)
     with h5py.File(source, "r") as file:
@@ -71,7 +71,7 @@ def _check_member(file: h5py.File, name: str, file_size: int) -> None:
 
 
 def fits(file: h5py.File, facts: CaseFacts) -> bool:
-    """Say whether the arrays have the sizes and types that the facts state."""
+    """Return whether the arrays have the sizes and types that the facts state."""
     volume = (facts.slices, facts.rows, facts.columns)
     wanted = {
         "image": (volume, np.dtype("i2")),
@@ -94,7 +94,7 @@ def chunk_table(dataset: h5py.Dataset, *, gzipped: bool = False) -> NDArray[np.i
     """Return int64 `(slices, 2)`: byte offset and size of each slice's chunk, None for any other layout.
 
     Args:
-        dataset: three-dimensional, its sizes checked.
+        dataset: Three-dimensional, its sizes checked.
         gzipped: Whether the chunks must be gzip streams; otherwise they must be plain.
     """
     slices, rows, columns = dataset.shape

@@ -62,7 +62,7 @@ class Pseudonyms:
 
     @property
     def fingerprint(self) -> str:
-        """A short hash that tells secrets apart without giving them away."""
+        """A short hash that differs between secrets and does not reveal them."""
         return self.of("fingerprint", "")[:16]
 
     def of(self, domain: str, text: str) -> str:

@@ -1,7 +1,7 @@
 """The slice store as a folder: made, opened, surveyed, locked for writing.
 
 A store never holds half a case. A case is written aside and synced, renamed into `cases/`, and only then named
-in the index; whoever is told that a case is stored can rely on it after a kill, a full disk or a power cut.
+in the index; a case that is reported as stored survives a kill, a full disk or a power cut.
 """
 
 import json

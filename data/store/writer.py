@@ -1,4 +1,4 @@
-"""Adding to a store: cases that were written aside are put in place one by one, each for good."""
+"""Adding to a store: cases that were written aside are put in place one by one."""
 
 import os
 from collections import defaultdict
@@ -63,7 +63,7 @@ class Writer:
             raise unwritable(error, path=self._store.path) from None
 
     def knows(self, key: str) -> bool:
-        """Whether a case with this key was ever stored, whole or damaged."""
+        """Return whether a case with this key was ever stored, whole or damaged."""
         return key in self._lines or key in self._faults
 
     def entry(self, key: str) -> Entry | None:
@@ -98,7 +98,7 @@ class Writer:
         return next((found for key in others if (found := self.sound(key)) is not None), None)
 
     def commit(self, entry: Entry, written: Path) -> None:
-        """Put a case that was written aside in its place; when this returns, the case is stored for good.
+        """Put a case that was written aside in its place; when this returns, the case is on the disk.
 
         Raises:
             DataError: If the disk is full or cannot be written (codes `DISK_FULL`, `UNWRITABLE`); what was stored
@@ -147,7 +147,7 @@ class Writer:
 
 @contextmanager
 def open_writer(store: Store) -> Iterator[Writer]:
-    """Take the right to write; nobody else gets it until the block ends or the process dies.
+    """Take the right to write; no other process gets it until the block ends or the process dies.
 
     Raises:
         DataError: If another process is writing, or the store cannot be written (codes `LOCKED`,

@@ -22,8 +22,8 @@ class Match:
 
     Args:
         slices: int64 `(CT slices,)`: slice numbers of the mask, -1 where it has none.
-        corner: row and column of the CT where the mask's first pixel lies; negative where it lies before it.
-        off: the largest distance, as a share of a voxel.
+        corner: Row and column of the CT where the mask's first pixel lies; negative where it lies before it.
+        off: The largest distance, as a share of a voxel.
     """
 
     slices: NDArray[np.int64]
@@ -38,8 +38,8 @@ def match(source: Grid, target: Grid) -> Match:
     then it was moved.
 
     Args:
-        source: grid of the mask, canonical.
-        target: grid of the CT, canonical.
+        source: Grid of the mask, canonical.
+        target: Grid of the CT, canonical.
 
     Raises:
         DataError: If the voxels are not the same ones (code `GEOMETRY`).

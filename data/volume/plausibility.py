@@ -44,8 +44,8 @@ class Wrap:
     """Where stored bits taken with the wrong sign begin, in HU.
 
     Args:
-        modulus: what a wrong sign adds to a value or takes away.
-        half: values from here on are negative ones if the sign was left out.
+        modulus: What a wrong sign adds to a value or takes away.
+        half: Values from here on are negative ones if the sign was left out.
     """
 
     modulus: float
@@ -61,10 +61,10 @@ class Reading:
     """How the values of a series are to be taken.
 
     Args:
-        padding: the value that means "no pixel", or None.
-        negative: values from `half` on are negative ones without their sign, or None.
-        positive: values below `LOW_HU` are positive ones with a wrong sign, or None.
-        notes: what was found.
+        padding: The value that means "no pixel", or None.
+        negative: Values from `half` on are negative ones without their sign, or None.
+        positive: Values below `LOW_HU` are positive ones with a wrong sign, or None.
+        notes: What was found.
     """
 
     padding: float | None = None
@@ -91,8 +91,8 @@ def judge(samples: Sequence[Values], wraps: Sequence[Wrap] = NO_FORMAT) -> Readi
     """Find untagged padding, and values whose sign bit was taken wrongly.
 
     Args:
-        samples: slices `(rows, columns)` in what should be HU; NaN is passed over.
-        wraps: which wrong signs are possible.
+        samples: Slices `(rows, columns)` in what should be HU; NaN is passed over.
+        wraps: Which wrong signs are possible.
     """
     rim = _finite([part for plane in samples for part in (plane[0], plane[-1], plane[:, 0], plane[:, -1])])
     whole = _finite(samples)
@@ -170,7 +170,7 @@ class HuStack:
 
     Args:
         shape: `(slices, rows, columns)`.
-        reading: how the values are to be taken, from `judge`.
+        reading: How the values are to be taken, from `judge`.
     """
 
     def __init__(self, shape: tuple[int, int, int], reading: Reading) -> None:
@@ -185,10 +185,10 @@ class HuStack:
         """Take one slice.
 
         Args:
-            number: which.
+            number: Which.
             values: `(rows, columns)`; integers of any signed type wide enough, or floats, which are rounded. NaN and
                 infinity count as air where they reach the rim of the slice.
-            padding: which voxels a tag declares as padding, bool; they become air.
+            padding: Which voxels a tag declares as padding, bool; they become air.
         """
         outside = np.zeros(values.shape, bool) if padding is None else padding
         if self._reading.padding is not None:
@@ -275,7 +275,7 @@ class HuStack:
 
 
 def _is_interrupted(empty: Sequence[bool]) -> bool:
-    """Whether slices without any value lie between others."""
+    """Return whether slices without any value lie between others."""
     changes = sum(a != b for a, b in pairwise([True, *empty, True]))
     return changes > 2 or all(empty)
 

@@ -20,7 +20,7 @@ AIR_HU = -1024
 
 @dataclass(frozen=True)
 class Identity:
-    """Who and what a series is, for keys and for matching masks; it stays in memory and is never stored.
+    """The identifiers of a series, for keys and for matching masks. They stay in memory and are never stored.
 
     Args:
         patient_id: PatientID with blanks stripped, "" where it is missing.
@@ -47,7 +47,7 @@ class Volume:
         hu: int16 `(slices, rows, columns)`, never below `AIR_HU`.
         grid: Where its voxels lie.
         source_kind: `"dicom"` or `"nifti"`.
-        identity: Who it is; never stored.
+        identity: The identifiers of the series, which are never stored.
         tags: Technical facts that may be stored (transfer syntax, modality, ...), by DICOM keyword.
         notes: What was tolerated or mended.
     """
