@@ -129,7 +129,7 @@ def test_the_command_prints_a_verdict_the_cases_and_what_it_does_not_mean(runs):
     assert lines[5].startswith("liver, run 2 against run 1: better (mean case Dice +")
     assert lines[5].endswith("higher in 12 of 12 cases)")
     assert lines[6].split()[:5] == ["case", "Dice", "1", "Dice", "2"]
-    assert lines[7].split(maxsplit=4)[4] == "3 (32 to 0)"  # the third slice, eight pixels a row
+    assert lines[7].split(maxsplit=4)[4] == "3 (40 to 8)"  # the third slice, eight pixels a row
     assert "and 2 more cases; --json lists them all" in lines
     assert lines[-1].startswith("The test pairs cases: it holds for these trained models")
 

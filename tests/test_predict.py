@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 
+import click
 import nibabel
 import numpy as np
 import pydicom
@@ -16,6 +17,7 @@ from made.runs import made_run, made_stack
 from made.series import PATIENT, make_series
 from PIL import Image
 
+from kerasbalance.cli.common import ProgressLines, say
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.experiments.report.preview import preview_png
@@ -260,6 +262,20 @@ def test_two_processes_do_not_write_into_one_folder(home, tmp_path):
     printed = call(home / "run", home / "cts", "--out", tmp_path / "out", code=1)
     lock.release()
     assert "LOCKED: a folder that another process writes predictions to" in printed
+
+
+def test_a_line_takes_the_place_of_the_bar_on_a_terminal_and_the_bar_comes_back_below(capsys):
+    class Bar:
+        def render_progress(self):
+            click.echo("bar", nl=False, err=True)
+
+    say(Bar(), "one line")
+    assert capsys.readouterr() == (
+        "one line\n",
+        "\rbar",
+    )  # click leaves out escapes where there is no terminal
+    say(ProgressLines(3, "Segmenting"), "one line")
+    assert capsys.readouterr() == ("one line\n", "")
 
 
 def test_paths_are_shown_only_if_asked_for(home, tmp_path):
