@@ -22,7 +22,7 @@ PAGES = sorted(
 )
 MARKS_IN_FILES = ("kerasbalance case 1", "kerasbalance case sha256")
 OTHERS = ("pip", "pytest", "python", "dcm")
-OPTIONS_OF_OTHERS = {"--help", "--version", "--tiny"}
+OPTIONS_OF_OTHERS = {"--help", "--version", "--tiny", "--requeue", "--signal"}
 
 
 def blocks(page, language):
