@@ -16,7 +16,7 @@ from kerasbalance.data.dicom.guard import known_name, lenient_pydicom
 from kerasbalance.data.dicom.header import Header
 from kerasbalance.data.dicom.hounsfield import hounsfield, padding_of, possible_wraps
 from kerasbalance.data.dicom.pixel_layout import BIG_ENDIAN
-from kerasbalance.data.dicom.scan import Series
+from kerasbalance.data.dicom.series import Series
 from kerasbalance.data.dicom.stack import Slice, grid_of, normal_of, read_stored, stored_digest
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.volume.geometry import Grid, to_canonical

@@ -7,13 +7,14 @@ import math
 import re
 from collections import Counter
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from kerasbalance.data.dicom.checks import check_values, has_geometry
 from kerasbalance.data.dicom.frames import Frame
-from kerasbalance.data.dicom.header import MODALITIES, Header, refused
+from kerasbalance.data.dicom.header import Header, refused
 from kerasbalance.data.dicom.parse import NotDicom, read_header
+from kerasbalance.data.dicom.series import Scan, Series, difference
 from kerasbalance.data.dicom.stack import Slice, drop_duplicates, normal_of, sort_slices
 from kerasbalance.data.dicom.stack_checks import check_stack
 from kerasbalance.data.errors import DataError, Note
@@ -25,9 +26,6 @@ STRAY_LIMIT = 3
 MAX_STACKS = 200
 """Orientations and spacings under one series UID; every image is compared with each."""
 
-_LISTED = 5
-"""Series that a message lists one by one."""
-
 _STRAY_COSINE = 0.7
 """Images whose normal is turned by more than 45 degrees lie in another plane."""
 
@@ -38,51 +36,6 @@ _DICOM_SUFFIXES = (".dcm", ".dicom", ".ima", ".ct")
 
 _ORIENTATION_TOLERANCE = 1e-3
 _SPACING_TOLERANCE = 1e-3
-
-
-@dataclass(frozen=True)
-class Series:
-    """The images of one CT series that form one stack, sorted towards growing depth.
-
-    Args:
-        number: Its place in the scan, from 1; what `--series` takes.
-        slices: The images, sorted; empty only where sorting was impossible.
-        notes: What was tolerated or left out.
-        problems: Why it would be refused; empty if it can be read.
-        allow: Relaxations by name, for the checks of its values.
-    """
-
-    number: int
-    slices: tuple[Slice, ...]
-    notes: tuple[Note, ...] = ()
-    problems: tuple[DataError, ...] = ()
-    allow: frozenset[str] = frozenset()
-
-    @property
-    def folder(self) -> Path:
-        """The folder of its first file."""
-        return self.slices[0].header.file.path.parent
-
-
-@dataclass(frozen=True)
-class Scan:
-    """The content of a folder.
-
-    Args:
-        root: The folder.
-        series: CT series, in the order of their first file.
-        others: Headers of DICOM files that are no CT images (SEG, RTSTRUCT, other modalities).
-        errors: DICOM files that cannot be understood.
-        notes: What was skipped.
-        not_dicom: The plain files that are no DICOM.
-    """
-
-    root: Path
-    series: tuple[Series, ...] = ()
-    others: tuple[Header, ...] = ()
-    errors: tuple[DataError, ...] = ()
-    notes: tuple[Note, ...] = ()
-    not_dicom: tuple[SourceFile, ...] = field(default=(), repr=False)
 
 
 def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
@@ -117,80 +70,6 @@ def scan_folder(root: Path, allow: frozenset[str] = frozenset()) -> Scan:
     series = _whole([_series(number, group, unread, allow) for number, group in enumerate(_group(images), 1)])
     scan = Scan(root, tuple(series), tuple(others), tuple(errors), tuple(notes), tuple(foreign))
     return _without_strays(scan)
-
-
-def choose_series(scan: Scan, number: int | None = None) -> Series:
-    """Return the one readable series of a scan, or the one with the given number.
-
-    Raises:
-        DataError: If there is none, there are several and no number was given, or the chosen one has a problem.
-    """
-    if number is not None:
-        chosen = [series for series in scan.series if series.number == number]
-        if not chosen:
-            raise _error(scan, "NO_SERIES", f"series number {number}", f"1 to {len(scan.series)}",
-                         "see kerasbalance inspect")  # fmt: skip
-    else:
-        chosen = list(scan.series)
-    if not chosen:
-        raise scan.errors[0] if scan.errors else _nothing(scan)
-    if len(chosen) > 1 and len(_uids(chosen)) == 1 and all(len(series.slices) == 1 for series in chosen):
-        raise chosen[0].problems[0]
-    if len(chosen) > 1:
-        listed = "; ".join(f"{s.number}: {describe(s)}" for s in chosen[:_LISTED])
-        listed += f"; and {len(chosen) - _LISTED} more" if len(chosen) > _LISTED else ""
-        raise _error(scan, "SEVERAL_SERIES", f"{len(chosen)} CT series ({listed}) that differ in "
-                     f"{difference(chosen)}", "one",
-                     "name the folder of one, or with --mask its number: --series NUMBER")  # fmt: skip
-    if chosen[0].problems:
-        raise chosen[0].problems[0]
-    return chosen[0]
-
-
-def difference(several: Sequence[Series]) -> str:
-    """Return the names of what differs between several series, without values."""
-    firsts = [series.slices[0] for series in several]
-    facts: dict[str, set[object]] = {
-        "SeriesInstanceUID": {item.header.series_uid for item in firsts},
-        "PatientID": {item.header.patient_id for item in firsts},
-        "FrameOfReferenceUID": {item.header.frame_of_reference_uid for item in firsts},
-        "size": {(item.header.rows, item.header.columns) for item in firsts},
-        "ConvolutionKernel": {item.header.kernel for item in firsts},
-        "orientation": {item.frame.orientation for item in firsts},
-        "PixelSpacing": {item.frame.spacing_mm for item in firsts},
-        "folder": {item.header.file.path.parent for item in firsts},
-    }
-    return ", ".join(name for name, values in facts.items() if len(values) > 1) or "their positions"
-
-
-def _uids(several: Sequence[Series]) -> set[str]:
-    return {series.slices[0].header.series_uid for series in several}
-
-
-def describe(series: Series) -> str:
-    """Return one phrase on a series: images, size and orientation; no identifiers."""
-    header = series.slices[0].header
-    return f"{len(series.slices)} images of {header.rows} x {header.columns}"
-
-
-def _nothing(scan: Scan) -> DataError:
-    kinds = Counter(header.modality if header.modality in MODALITIES else "unknown" for header in scan.others)
-    found = [f"{count} of modality {kind}" for kind, count in sorted(kinds.items())]
-    found += [note.text for note in scan.notes if note.code == "LEFT_OUT"]
-    if found:
-        return _error(scan, "NOT_CT", f"DICOM files but no CT image ({', '.join(found)})", "a CT series",
-                      "name the folder of the CT series")  # fmt: skip
-    return _error(
-        scan,
-        "NO_SERIES",
-        "no DICOM image and no image file (NIfTI, NRRD, MetaImage)",
-        "a CT",
-        "name the folder or file of the CT",
-    )
-
-
-def _error(scan: Scan, code: str, received: str, expected: str, advice: str) -> DataError:
-    return DataError(code, received, expected, advice, path=scan.root)
 
 
 def _sort_out(headers: Iterable[Header]) -> tuple[list[Slice], list[Header], Counter[str]]:

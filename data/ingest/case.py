@@ -14,10 +14,9 @@ from numpy.typing import NDArray
 
 from kerasbalance.data.ct import CT, open_ct
 from kerasbalance.data.dicom.checks import check_allow
-from kerasbalance.data.dicom.guard import is_dicom
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.files import list_files, read_regular
-from kerasbalance.data.images.image import voxel_file
+from kerasbalance.data.files import list_files
+from kerasbalance.data.ingest.mask_files import mask_digest, mask_states
 from kerasbalance.data.ingest.organ_check import HuSpread, hu_spread, suspicions
 from kerasbalance.data.labels import OrganRule, check_rules
 from kerasbalance.data.masks import Mask
@@ -168,7 +167,7 @@ def open_case(request: CaseRequest, options: CaseOptions) -> OpenedCase:
     )
     ct_digest = ct.digest()
     with _place_in_errors("mask"):
-        state = _mask_states(request)
+        state = mask_states(request.masks)
         return OpenedCase(request, options, ct, _case_digest(request, options, ct_digest), state)
 
 
@@ -183,29 +182,10 @@ def _place_in_errors(where: str) -> Iterator[None]:
         raise error.at(where=where) from None
 
 
-def _mask_states(request: CaseRequest) -> tuple[tuple[object, ...], ...]:
-    return tuple(state for mask in request.masks for state in _file_states(mask.path))
-
-
-def _file_states(path: Path) -> tuple[tuple[object, ...], ...]:
-    states = [(file, os.lstat(file)) for file in _files(path)]
-    return tuple((str(path), s.st_ino, s.st_size, s.st_mtime_ns, s.st_ctime_ns) for path, s in states)
-
-
-def _files(path: Path) -> list[Path]:
-    """Return the files of a mask: those of a folder, or a file with the one that its header names."""
-    if os.path.isdir(path):
-        return [file.path for file in list_files(path)[0]]
-    beside = voxel_file(path)
-    return [path] if beside is None else [path, beside]
-
-
 def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> str:
     digest = hashlib.sha256(ct_digest.encode())
     for mask in request.masks:
-        home = mask.path if os.path.isdir(mask.path) else mask.path.parent
-        parts = sorted(_mask_file_digest(file, mask.path, home) for file in _files(mask.path))
-        digest.update("".join(parts).encode())
+        digest.update(mask_digest(mask.path).encode())
     if any(
         mask.png_order == "file" for mask in request.masks
     ):  # masks are paired with the CT's files in the order of their names
@@ -225,16 +205,6 @@ def _case_digest(request: CaseRequest, options: CaseOptions, ct_digest: str) -> 
     return digest.hexdigest()
 
 
-def _mask_file_digest(path: Path, mask: Path, home: Path) -> str:
-    content = read_regular(path)
-    digest = hashlib.sha256(hashlib.sha256(content).digest())
-    place = Path() if path == mask else Path(os.path.relpath(path, home))
-    # The names of image and PNG files and of folders may name an organ or a slice; DICOM files state it inside.
-    name = place.parent if is_dicom(content) else place
-    digest.update(os.fsencode(name))
-    return digest.hexdigest()
-
-
 def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, CaseArrays]:
     """Read an opened case whole.
 
@@ -249,7 +219,7 @@ def read_opened(opened: OpenedCase, pseudonyms: Pseudonyms) -> tuple[CaseFacts, 
     _check_sides(shape)
     with _place_in_errors("mask"):
         mask = _read_mask(request, volume, options)
-        if opened.mask_state != _mask_states(request):
+        if opened.mask_state != mask_states(request.masks):
             raise DataError("CHANGING", "files that changed while they were read", "files at rest",
                             "ingest the case when its files are complete")  # fmt: skip
     hu, labels, grid = _shape(volume, mask, shape)

@@ -8,8 +8,9 @@ from kerasbalance.data.dicom.guard import SEGMENTATIONS, STRUCTURE_SET, lenient_
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.files import list_folder
 from kerasbalance.data.images.image import read_image_header
+from kerasbalance.data.masks.kinds import kind_of
 from kerasbalance.data.masks.mask import Request
-from kerasbalance.data.masks.read import MASK_FORMS, kind_of
+from kerasbalance.data.masks.read import MASK_FORMS
 from kerasbalance.data.masks.segmentation import own_grid
 from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.volume.geometry import Grid, to_canonical

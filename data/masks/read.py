@@ -5,32 +5,28 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from pydicom.dataset import FileDataset
-
 from kerasbalance.data.dicom.guard import (
     DICOMDIR,
     SEGMENTATIONS,
     STRUCTURE_SET,
-    is_dicom,
     lenient_pydicom,
-    parse,
 )
 from kerasbalance.data.errors import DataError, Note
-from kerasbalance.data.files import Listing, list_folder, malformed, open_regular
-from kerasbalance.data.images.image import is_image, read_image_header, stem
+from kerasbalance.data.files import Listing, list_folder
+from kerasbalance.data.images.image import read_image_header, stem
 from kerasbalance.data.labels import OrganRule, check_rules, known_organ
 from kerasbalance.data.masks.image_masks import label_map_of, mask_from_segments, read_mask_image
+from kerasbalance.data.masks.kinds import kind_of
 from kerasbalance.data.masks.label_map import LabelMap, mask_from_label_map, mask_from_parts
 from kerasbalance.data.masks.mask import Mask, Request
 from kerasbalance.data.masks.merging import merge_masks
-from kerasbalance.data.masks.png import ORDERS, is_png, load_png
+from kerasbalance.data.masks.png import ORDERS, load_png
 from kerasbalance.data.masks.rtstruct import read_rtstruct
 from kerasbalance.data.masks.segmentation import read_segmentation
 from kerasbalance.data.masks.series import load_series
 from kerasbalance.data.volume.stated_grid import StatedGrid
 from kerasbalance.data.volume.volume import Volume
 
-HEAD_BYTES = 4096
 MASK_FORMS = "a mask as NIfTI, NRRD, MetaImage, DICOM SEG, RTSTRUCT, DICOM image series or PNG stack"
 
 
@@ -240,47 +236,6 @@ def _sort(listing: Listing) -> dict[str, dict[Path, str]]:
         if kind is not None:
             kinds.setdefault(kind.name, {})[path] = kind.sop_class
     return kinds
-
-
-@dataclass(frozen=True)
-class FileKind:
-    """What the content of a file shows.
-
-    Args:
-        name: `"png"`, `"image"` (NIfTI, NRRD or MetaImage) or `"dicom"`.
-        sop_class: SOPClassUID of a DICOM file, or of what its Modality says it must be; "" for other files.
-    """
-
-    name: str
-    sop_class: str = ""
-
-
-def kind_of(path: Path) -> FileKind | None:
-    """Return the kind of a file by its first bytes, None for any other kind. The file is opened once.
-
-    Raises:
-        DataError: If the file cannot be read, or it is DICOM with a damaged header.
-    """
-    with open_regular(path) as file:
-        head = file.read(HEAD_BYTES)
-        if is_png(head):
-            return FileKind("png")
-        if is_image(head):
-            return FileKind("image")
-        # What follows the Modality is not parsed: the header of a SEG may hold thousands of sequences.
-        return (
-            FileKind("dicom", _sop_class(parse(file, path, last="Modality"), path))
-            if is_dicom(head)
-            else None
-        )
-
-
-def _sop_class(header: FileDataset, path: Path) -> str:
-    with malformed("a DICOM file", path):
-        meta = getattr(header, "file_meta", None)
-        declared = header.get("SOPClassUID") or (meta.get("MediaStorageSOPClassUID") if meta else None)
-        by_modality = {"SEG": SEGMENTATIONS[0], "RTSTRUCT": STRUCTURE_SET}
-        return str(declared or by_modality.get(str(header.get("Modality") or ""), ""))
 
 
 def _is_named_part(stem: str, request: Request) -> bool:

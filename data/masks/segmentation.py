@@ -27,6 +27,7 @@ from kerasbalance.data.masks.dicom_files import (
     plane_steps,
     read_dicom,
 )
+from kerasbalance.data.masks.frame_stack import fill_gaps
 from kerasbalance.data.masks.mask import Canvas, Mask, Request, check_frame_of_reference, finish
 from kerasbalance.data.masks.names import Selection, Structure, select
 from kerasbalance.data.masks.placing import place
@@ -36,7 +37,6 @@ from kerasbalance.data.volume.volume import MAX_VOXELS
 
 SAME_COSINE = 1.5e-4
 """Direction cosines that differ by less are one orientation: less than a tenth of a pixel across 512."""
-MAX_SLICES = 16_384
 
 
 @dataclass(frozen=True, eq=False)
@@ -219,55 +219,13 @@ def _stack(frames: _Frames, plane: tuple[int, int], target: Grid) -> tuple[Grid,
             "one position for each slice",
             "export the segmentation on the CT's grid",
         )
-    positions, new_number = _fill(positions, frames.normal, target)
+    positions, new_number = fill_gaps(positions, frames.normal, target)
     if len(positions) * plane[0] * plane[1] > MAX_VOXELS:
         raise too_large(
             f"a segmentation of {len(positions)} x {plane[0]} x {plane[1]}", f"{MAX_VOXELS:,} voxels", None
         )
     grid = Grid((len(positions), *plane), positions, frames.row_step_mm, frames.column_step_mm)
     return grid, new_number[slice_of]
-
-
-def _fill(positions: Array, normal: Array, target: Grid) -> tuple[Array, NDArray[np.int64]]:
-    """Add the slices that are missing between evenly spaced ones, and around them where axes are exchanged.
-
-    Returns:
-        The positions of all slices, and the new number of each given slice. Uneven slices come back as they
-        are.
-    """
-    same = np.arange(len(positions))
-    steps = np.stack([target.row_step_mm, target.column_step_mm])
-    across = float(np.abs(steps @ normal).max())
-    exchanged = abs(float(target.normal @ normal)) < 0.7
-    gaps = np.diff(positions @ normal)
-    if not len(gaps) and not exchanged:
-        return positions, same
-    shortest = (
-        positions[int(gaps.argmin()) + 1] - positions[int(gaps.argmin())] if len(gaps) else across * normal
-    )
-    total = (positions[-1] - positions[0]) @ normal
-    count = int(np.rint(total / (shortest @ normal)))
-    step = (positions[-1] - positions[0]) / count if count else shortest
-    number = np.rint((positions - positions[0]) @ normal / (step @ normal)).astype(np.int64)
-    if np.linalg.norm(positions[0] + number[:, None] * step - positions, axis=1).max() > 5 * SAME_POSITION_MM:
-        return positions, same
-    first, last = _reach(target, positions[0], normal, step) if exchanged else (0, count)
-    first, last = min(first, 0), max(last, count)
-    if last - first >= MAX_SLICES:
-        raise too_large(
-            f"segmentation frames that span {last - first:,} slices", f"at most {MAX_SLICES:,}", None
-        )
-    filled = positions[0] + np.arange(first, last + 1)[:, None] * step
-    filled[number - first] = positions
-    return filled, number - first
-
-
-def _reach(target: Grid, origin: Array, normal: Array, step: Array) -> tuple[int, int]:
-    """Return the first and last slice number, counted in steps from `origin`, that the CT's corners need."""
-    rows, columns = (target.shape[1] - 1) * target.row_step_mm, (target.shape[2] - 1) * target.column_step_mm
-    corners = target.positions_mm[[0, -1]][:, None] + np.stack([0 * rows, rows, columns, rows + columns])
-    depth = (corners.reshape(-1, 3) - origin) @ normal / (step @ normal)
-    return int(np.rint(depth.min())), int(np.rint(depth.max()))
 
 
 def _paint(
