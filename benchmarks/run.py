@@ -18,6 +18,7 @@ from measure import Row, is_installed, machine, one_core
 TINY = {
     "loader": {"slices": 8, "size": 32, "cases": 2, "repeats": 1},
     "augment": {"size": 32, "batches": 2, "repeats": 1},
+    "feed": {"slice_s": 0.0001, "step_s": 0.001, "steps": 3},
     "ingest": {"slices": 4, "size": 32, "repeats": 1},
     "evaluate": {"slices": 16, "size": 48, "repeats": 1},
     "scale": {"counts": (2, 4), "entries": (10,)},

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from made.training import Received, arrays, tagged_source
 
 import kerasbalance as kb
+from kerasbalance.mining.reading import read_batches
 
 FLIPS = {0: (), 1: (1,), 2: (0,), 3: (0, 1)}
 
@@ -134,9 +135,9 @@ def test_batches_are_read_ahead_while_a_step_runs():
     dataset = kb.IndexedDataset(source, kb.Index(np.arange(10)), batch_size=2, steps_per_epoch=9)
     batch_refs(dataset, range(2))
     deadline = time.monotonic() + 10
-    while len(source.seen) < 2 * (2 + 4) and time.monotonic() < deadline:
+    while len(source.seen) < 2 * (2 + 8) and time.monotonic() < deadline:
         time.sleep(0.001)
-    assert len(source.seen) == 2 * (2 + 4)
+    assert len(source.seen) == 2 * (2 + 8)
 
 
 def test_no_read_ahead_is_wasted_on_a_shuffled_order():
@@ -304,3 +305,42 @@ def test_the_metric_used_in_these_tests_logs_rows_in_order():
     metric = Received(2, 3)
     metric.update_state(np.full((3, 4, 4), 7), None)
     assert metric.rows().tolist() == [[7, 7, 7], [-1, -1, -1]]
+
+
+def test_as_many_batches_are_read_at_once_as_there_are_threads():
+    running, most, lock = [0], [0], threading.Lock()
+
+    class Slow:
+        def __len__(self):
+            return 100
+
+        def read(self, refs, flips):
+            with lock:
+                running[0] += 1
+                most[0] = max(most[0], running[0])
+            time.sleep(0.05)
+            with lock:
+                running[0] -= 1
+            return np.zeros((len(refs), 2, 2, 1)), np.zeros((len(refs), 2, 2))
+
+    for threads in (1, 5):
+        most[0] = 0
+        dataset = kb.IndexedDataset(
+            Slow(), kb.Index(range(100)), batch_size=2, steps_per_epoch=9, threads=threads
+        )
+        for step in range(9):
+            dataset[step]
+        assert threads <= most[0] <= threads + 1  # the first batch is read by the caller
+    with pytest.raises(ValueError, match="threads=0; expected a whole number from 1"):
+        kb.IndexedDataset(Slow(), kb.Index(range(4)), batch_size=2, steps_per_epoch=2, threads=0)
+
+
+def test_scoring_reads_several_batches_at_once():
+    source, together = (
+        kb.ArraySource(np.zeros((40, 4, 4, 1)), np.zeros((40, 4, 4), np.uint8)),
+        threading.Barrier(4),
+    )
+    read = source.read
+    source.read = lambda refs, flips: (together.wait(20), read(refs, flips))[1]  # none comes back alone
+    found = [part.tolist() for part, _ in read_batches(source, np.arange(40), 5)]
+    assert found == np.arange(40).reshape(8, 5).tolist()

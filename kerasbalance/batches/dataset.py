@@ -10,7 +10,7 @@ import numpy as np
 from kerasbalance.backend.processes import own_rows
 from kerasbalance.batches.index import Index
 from kerasbalance.batches.order import Phase
-from kerasbalance.batches.readahead import ReadAhead
+from kerasbalance.batches.readahead import READING_THREADS, ReadAhead
 from kerasbalance.batches.source import Batch, Source, check_flips
 from kerasbalance.errors import explain
 
@@ -48,7 +48,9 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         steps_per_epoch: Steps an epoch, >= 1; in `kerasbalance.fit` too. By default one pass over the index that is
             drawn from at first, rounded up.
         seed: Seed of the order, 0 <= seed < 2**64.
-        read_ahead: Batches read in advance by two threads; 0 reads in the training's own thread.
+        read_ahead: Batches read in advance; 0 reads in the training's own thread.
+        threads: Reading threads. A disk or a network answers many requests at once, and one thread makes one; where
+            all slices lie in memory, two are enough.
         augment: Changes a batch, for instance `Augmentation`: a function of images, masks and a generator, from
             which all its random numbers must come. Scoring is not augmented. Pass the same one to resume a run.
 
@@ -73,7 +75,8 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         batch_size: int,
         steps_per_epoch: int | None = None,
         seed: int = 0,
-        read_ahead: int = 4,
+        read_ahead: int = 8,
+        threads: int = READING_THREADS,
         augment: Augment | None = None,
     ) -> None:
         super().__init__(workers=0, use_multiprocessing=False)
@@ -93,6 +96,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         _check_range("steps_per_epoch", steps_per_epoch, 1, 1 << 31)
         _check_range("seed", seed, 0, 1 << 64)
         _check_range("read_ahead", read_ahead, 0, 1 << 10)
+        _check_range("threads", threads, 1, 1 << 10)
         self.source = source
         self.augment = augment
         self.batch_size = batch_size
@@ -104,7 +108,7 @@ class IndexedDataset(keras.utils.PyDataset):  # type: ignore[misc]  # untyped
         self._position = (Phase(index, 0, 0, seed, batch_size), 0)
         self._served: set[int] = set()
         self._placed = False
-        self._reader = ReadAhead(self._make, read_ahead)
+        self._reader = ReadAhead(self._make, read_ahead, threads)
         self._failure: BaseException | None = None
 
     @property

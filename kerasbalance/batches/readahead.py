@@ -13,6 +13,8 @@ from typing import Any
 from kerasbalance.batches.order import Phase
 from kerasbalance.batches.source import Batch
 
+READING_THREADS = 8
+"""A thread makes one request at a time: one fed 190 slices of 512 px a second from a cold disk, 16 fed 1,250."""
 Make = Callable[[Phase, int], Batch]
 
 
@@ -28,7 +30,7 @@ class ReadAhead:
         threads: Reading threads.
     """
 
-    def __init__(self, make: Make, depth: int, threads: int = 2) -> None:
+    def __init__(self, make: Make, depth: int, threads: int = READING_THREADS) -> None:
         self.make = make
         self.depth = depth
         self.threads = threads

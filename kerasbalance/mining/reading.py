@@ -1,5 +1,6 @@
-"""Reads samples in batches of one size for scoring, the next batch while one is scored."""
+"""Reads samples in batches of one size for scoring, the next batches while one is scored."""
 
+from collections import deque
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.backend.processes import own_rows
 from kerasbalance.batches.index import Refs, as_refs
+from kerasbalance.batches.readahead import READING_THREADS
 from kerasbalance.batches.source import Batch, Source
 from kerasbalance.errors import explain
 
@@ -29,7 +31,7 @@ def check_request(source: Source, refs: ArrayLike, batch_size: int) -> Refs:
 
 
 def read_batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[Refs, Batch]]:
-    """Yield refs and their batches, the next one being read in a thread meanwhile.
+    """Yield refs and their batches, the next ones being read in threads meanwhile.
 
     The last batch is padded with copies of its last sample, so that one shape is compiled. Of several processes, each
     reads its own rows of every batch.
@@ -42,11 +44,11 @@ def read_batches(source: Source, refs: Refs, batch_size: int) -> Iterator[tuple[
         own = own if len(own) else part[-1:]  # all of it is padding
         return source.read(own, np.zeros(len(own), np.uint8))
 
-    with ThreadPoolExecutor(1, thread_name_prefix="kerasbalance-score") as pool:
-        coming = [pool.submit(read, part) for part in parts[:1]]
+    with ThreadPoolExecutor(READING_THREADS, thread_name_prefix="kerasbalance-score") as pool:
+        coming = deque(pool.submit(read, part) for part in parts[:READING_THREADS])
         for number, part in enumerate(parts):
-            batch = coming.pop().result()
-            coming += [pool.submit(read, following) for following in parts[number + 1 : number + 2]]
+            batch = coming.popleft().result()
+            coming.extend(pool.submit(read, one) for one in parts[number + READING_THREADS :][:1])
             yield part, keras.tree.map_structure(lambda array: _padded(array, rows), batch)
 
 
