@@ -1,7 +1,12 @@
 """Files that are whole or absent, also after a crash or a power cut."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
+
+_PART = ".part-"
+LEFTOVERS = (f"{_PART}*.*", "?" * 32 + ".tmp", ".*.part", ".model.keras")
+"""Names of unfinished files, those of version 0.1 among them."""
 
 
 def sync_folder(folder: Path) -> None:
@@ -49,12 +54,40 @@ def write_file(path: Path, content: bytes) -> None:
     Raises:
         OSError: If it cannot be written; the old file is untouched and nothing is left beside it.
     """
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    write_by(path, lambda part: write_new(part, content))
+
+
+def write_by(path: Path, write: Callable[[Path], object]) -> None:
+    """Put at `path` what a function writes: readers see the old file or the new one, never a part of either.
+
+    Args:
+        path: The file.
+        write: Called with the path to write to, which has the same suffix and does not exist yet.
+
+    Raises:
+        OSError: If it cannot be written; the old file is untouched and nothing is left beside it.
+    """
+    part = path.with_name(f"{_PART}{os.getpid()}.{path.name}")
     part.unlink(missing_ok=True)  # left by a killed process of the same number
-    write_new(part, content)
     try:
+        write(part)
+        with open(part, "rb") as file:
+            os.fsync(file.fileno())
         os.replace(part, path)
     except BaseException:
         part.unlink(missing_ok=True)
         raise
     sync_folder(path.parent)
+
+
+def remove_leftovers(folder: Path) -> None:
+    """Remove the unfinished files that killed processes left in a folder.
+
+    Call it with the right to write into the folder.
+
+    Raises:
+        OSError: If one cannot be removed.
+    """
+    for pattern in LEFTOVERS:
+        for path in folder.glob(pattern):
+            path.unlink(missing_ok=True)

@@ -29,6 +29,6 @@ def test_a_write_that_fails_leaves_the_old_file_alone(tmp_path, monkeypatch, cal
 
 
 def test_what_a_killed_process_of_the_same_number_left_does_not_stop_a_write(tmp_path):
-    (tmp_path / f".a.txt.{os.getpid()}.part").write_bytes(b"half")
+    (tmp_path / f".part-{os.getpid()}.a.txt").write_bytes(b"half")
     write_file(tmp_path / "a.txt", b"new")
     assert [path.name for path in tmp_path.iterdir()] == ["a.txt"]

@@ -197,7 +197,7 @@ def test_an_interrupted_run_is_completed(folder, tmp_path):
 
 
 def test_a_run_killed_at_its_first_file_can_be_repeated(tmp_path):
-    (tmp_path / ".phantom.json.77.part").write_text("{")
+    (tmp_path / ".part-77.phantom.json").write_text("{")
     write_phantom(tmp_path, 1, 16)
     assert sorted(path.name for path in tmp_path.iterdir()) == [
         "case-000",

@@ -159,3 +159,34 @@ def test_an_average_of_the_weights_is_refused_under_mixed_float16_too():
     model.compile(keras.optimizers.LossScaleOptimizer(inner), loss="mse")
     with pytest.raises(ValueError, match="use_ema=True"):
         kb.fit(model, data, 5, verbose=0)
+
+
+def test_checkpoints_do_not_grow_with_the_number_of_minings(tmp_path):
+    sizes, results = [], []
+    for name, total in (("few", 4), ("many", 12)):
+        model, data, _ = training()
+        sampler = kb.HardSliceSampler(range(10), range(10, 30), kb.lowest(0.3))
+        mining = kb.ScheduledMining(data, sampler, every=2)
+        kb.fit(model, data, total, callbacks=[mining], run_dir=tmp_path / name, verbose=0)
+        newest = max((tmp_path / name / "checkpoint").glob("0*"))
+        sizes.append((newest / "arrays.npz").stat().st_size)
+        results = mining.results
+    assert len(results) == 5
+    assert sizes[1] - sizes[0] < 2000  # the metrics and the index may differ
+    model, data, _ = training()
+    again = kb.ScheduledMining(data, kb.HardSliceSampler(range(10), range(10, 30), kb.lowest(0.3)), every=2)
+    kb.fit(model, data, 13, callbacks=[again], run_dir=tmp_path / "many", resume=True, verbose=0)
+    assert len(again.results) == 6
+    for before, after in zip(results, again.results, strict=False):
+        assert before.score.tolist() == after.score.tolist()
+        assert before.reason.tolist() == after.reason.tolist()
+
+
+def test_a_missing_table_of_a_mining_is_named(begun):
+    (table,) = (begun / "checkpoint").glob("mined-*.npz")
+    content = table.read_bytes()
+    table.write_bytes(content[:-1])
+    model, data, mining = training(iterations=2)
+    with pytest.raises(kb.CheckpointError, match="table of an earlier mining that is missing or damaged"):
+        resume(begun, model, data, mining)
+    table.write_bytes(content)

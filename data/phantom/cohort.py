@@ -18,7 +18,7 @@ from kerasbalance.data.phantom.mask_files import NAMES, write_nifti, write_seg
 from kerasbalance.data.phantom.patient import HARD_KINDS
 from kerasbalance.data.phantom.rtstruct import write_rtstruct
 from kerasbalance.data.phantom.wrong_masks import spoil_masks
-from kerasbalance.files import write_file
+from kerasbalance.files import remove_leftovers, write_file
 
 MASK_FILES = {"seg": "seg.dcm", "rtstruct": "rtstruct.dcm", "nifti": "mask.nii.gz"}
 MANIFEST = "cases.csv"
@@ -157,17 +157,16 @@ def write_phantom(
 def _claim(out: Path, parameters: dict[str, object]) -> None:
     """Take a new or empty folder, or one with the same parameters; refuse anything else."""
     out.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(out)
     marker = out / PARAMETERS
     text = json.dumps(parameters, indent=1) + "\n"
     if marker.is_file():
         if marker.read_text() == text:
             return
         received = f"a folder that holds a phantom made with other parameters (see {PARAMETERS})"
-    elif any(not path.name.startswith(f".{PARAMETERS}.") for path in out.iterdir()):
+    elif any(out.iterdir()):
         received = "a folder that holds other files"
     else:
-        for leftover in out.iterdir():  # of a run that was killed at its first file
-            leftover.unlink()
         write_file(marker, text.encode())
         return
     raise DataError(

@@ -22,7 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.errors import CheckpointError, CheckpointWarning, CheckpointWriteError, explain
-from kerasbalance.files import sync_folder
+from kerasbalance.files import remove_leftovers, sync_folder
 from kerasbalance.lock import FolderInUse, FolderLock
 
 Arrays = dict[str, NDArray[Any]]
@@ -57,6 +57,7 @@ class CheckpointFolder:
         self._lock = self._take_lock()
         for part in self.path.glob(".part-*"):  # left by a process that was killed while it wrote
             shutil.rmtree(part, ignore_errors=True)
+        remove_leftovers(self.path)
 
     def close(self) -> None:
         """Let other processes use the folder."""

@@ -24,6 +24,7 @@ from kerasbalance.training.divergence import loss_error, weights_error
 from kerasbalance.training.epochs import EpochCallbacks, Stop
 from kerasbalance.training.follower import Folder, open_folder
 from kerasbalance.training.given import describe
+from kerasbalance.training.mined_tables import MinedTables
 from kerasbalance.training.preconditions import check_dataset, check_fit
 from kerasbalance.training.signals import Signals
 from kerasbalance.training.state import RunState
@@ -164,7 +165,8 @@ class _Run:
             stopped=lambda: self.stop_signal != 0,
             on_epoch_done=self.end_epoch,
         )
-        self.state = RunState(model, dataset, miners, self.callbacks, CallbackStates(others))
+        tables = None if folder is None else MinedTables(folder.path)
+        self.state = RunState(model, dataset, miners, self.callbacks, CallbackStates(others), tables=tables)
         self.saved_iteration = -1
         self.saved_at_s = time.monotonic()
         self.several = process_share()[1] > 1

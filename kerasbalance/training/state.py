@@ -17,6 +17,7 @@ from kerasbalance.training.callback_state import CallbackStates
 from kerasbalance.training.checkpoint import Arrays, Checkpoint, prefixed, under
 from kerasbalance.training.epochs import EpochCallbacks
 from kerasbalance.training.given import describe, warn_of_others
+from kerasbalance.training.mined_tables import MinedTables
 
 
 @dataclass
@@ -32,6 +33,7 @@ class RunState:
         stopped: Whether a callback has ended the training.
         finished: Whether the callbacks' `on_train_end` has been called, which may change the weights.
         given: What the run was given when it began; see `given.describe`.
+        tables: Where results of mining are files; None keeps them in the checkpoint.
     """
 
     model: Any
@@ -42,6 +44,7 @@ class RunState:
     stopped: bool = False
     finished: bool = False
     given: dict[str, Any] = field(default_factory=dict)
+    tables: MinedTables | None = None
 
     def capture(self) -> tuple[Arrays, dict[str, Any]]:
         """Return the arrays and the JSON object of a checkpoint."""
@@ -53,9 +56,15 @@ class RunState:
             **prefixed("dataset", self.dataset.state()),
             **prefixed("callbacks", callback_arrays),
         }
+        tables: list[list[str]] = []
         for number, miner in enumerate(self.miners):
-            arrays |= prefixed(f"mining/{number}", miner.state())
+            state = miner.state()
+            if self.tables is not None:
+                tables.append([self.tables.keep(result) for result in miner.results])
+                state = {name: array for name, array in state.items() if not name.startswith("results/")}
+            arrays |= prefixed(f"mining/{number}", state)
         return arrays, {
+            "tables": tables,
             "iteration": self.callbacks.iteration,
             "stopped": self.stopped,
             "finished": self.finished,
@@ -77,7 +86,7 @@ class RunState:
         model_state.restore(self.model, arrays, info["names"], info.get("built on"))
         self.dataset.load_state(under("dataset", arrays))
         for number, miner in enumerate(self.miners[: info["settings"]["mining callbacks"]]):
-            miner.load_state(under(f"mining/{number}", arrays))
+            miner.load_state({**under(f"mining/{number}", arrays), **self._results(info, number)})
         self.callbacks.iteration = info["iteration"]
         self._restore_history(checkpoint)
         metrics = under("metrics", arrays)
@@ -87,6 +96,14 @@ class RunState:
         self.stopped = info["stopped"]
         self.finished = info.get("finished", True)  # version 0.1 did not write it down
         random_state.set_state(under("random", arrays))
+
+    def _results(self, info: dict[str, Any], number: int) -> Arrays:
+        """Return the results of a miner that are files of their own; version 0.1 had them in the checkpoint."""
+        found: Arrays = {}
+        for place, name in enumerate(info.get("tables", [[]] * (number + 1))[number]):
+            if self.tables is not None:
+                found |= prefixed(f"results/{place}", self.tables.read(name).state())
+        return found
 
     def restore_callbacks(self, checkpoint: Checkpoint) -> None:
         """Bring back what the callbacks know; call it after their `on_train_begin`."""

@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import DataError
+from kerasbalance.experiments.runs.lock import unwritable_run
 from kerasbalance.experiments.tabular import read_csv, to_csv
 from kerasbalance.files import write_file
 
@@ -51,7 +52,10 @@ class HistoryFile(keras.callbacks.Callback):  # type: ignore[misc]  # untyped
         columns: dict[str, Sequence[float]] = {
             name: [old.get(name, float("nan")) for old in self._rows] for name in names
         }
-        write_history(self._path, [int(old[_EPOCH]) for old in self._rows], columns)
+        try:
+            write_history(self._path, [int(old[_EPOCH]) for old in self._rows], columns)
+        except OSError as error:
+            raise unwritable_run(error, self._path.parent) from None
 
 
 def write_history(path: Path, epochs: Sequence[int], columns: dict[str, Sequence[float]]) -> None:

@@ -2,7 +2,6 @@
 
 import dataclasses
 import functools
-import os
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,7 +24,7 @@ from kerasbalance.experiments.runs.exclude import read_exclusions
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord, installed_versions
 from kerasbalance.experiments.runs.history import HistoryFile
 from kerasbalance.experiments.runs.keeping import Kept, kept_epoch, make_stopping
-from kerasbalance.experiments.runs.lock import lock_run
+from kerasbalance.experiments.runs.lock import failed_callback, lock_run, unwritable_run
 from kerasbalance.experiments.runs.model import Segmenter, build_model, compile_model
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.options import TrainOptions, usage
@@ -39,8 +38,9 @@ from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
 from kerasbalance.experiments.runs.suspicion import are_suspicious
 from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
 from kerasbalance.experiments.tabular import to_json
+from kerasbalance.files import write_by
 from kerasbalance.lock import FolderLock
-from kerasbalance.training.checkpoint import DISK_FULL, CheckpointFolder
+from kerasbalance.training.checkpoint import CheckpointFolder
 from kerasbalance.training.checkpoint_reading import read_newest
 
 
@@ -319,12 +319,10 @@ class Run:
                 resume=self.resumed,
                 verbose=verbose,
             )
+        except kb.CheckpointWriteError as error:
+            raise unwritable_run(error, self.folder.path) from None
         except OSError as error:
-            raise DataError("DISK_FULL" if error.errno in DISK_FULL else "UNWRITABLE",
-                            f"a file of the run that could not be written ({os.strerror(error.errno or 0)})",
-                            "room for two checkpoints in the run's folder", "make room and go on with train "
-                            "--resume; the last checkpoint that was written is whole",
-                            path=self.folder.path) from None  # fmt: skip
+            raise failed_callback(error, callbacks) or error from error
         except kb.NonFiniteError as error:
             replace_file(self.folder.diverged_file, to_json({"error": str(error)}))
             raise
@@ -385,6 +383,7 @@ def _pixel_spacing(store: SliceStore) -> tuple[float, float]:
 
 
 def _save_model(model: Any, path: Path) -> None:
-    aside = path.with_name(f".{path.name}")
-    model.save(aside.with_suffix(".keras"))
-    aside.with_suffix(".keras").replace(path)
+    try:
+        write_by(path, model.save)
+    except OSError as error:
+        raise unwritable_run(error, path.parent) from None

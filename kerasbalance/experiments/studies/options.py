@@ -19,6 +19,7 @@ from kerasbalance.experiments.studies.arms import Arm, parse_arm
 from kerasbalance.experiments.studies.measures import DEFAULT as DEFAULT_MEASURES
 from kerasbalance.experiments.studies.measures import MEASURES
 from kerasbalance.experiments.tabular import to_json
+from kerasbalance.files import remove_leftovers
 
 FORMAT = 1
 TEST_SEED = 0
@@ -208,6 +209,7 @@ def open_record(
             something else (code `NOT_EMPTY`).
     """
     new = StudyRecord(options, store, store_digest, backend, threads, installed_versions())
+    remove_leftovers(folder)
     if not (folder / "study.json").exists():
         if folder.exists() and any(folder.iterdir()):
             raise DataError("NOT_EMPTY", "a folder that holds other files", "a new folder, or that of a study",
