@@ -35,7 +35,9 @@ def check_labels(labels: Labels, organs: tuple[str, ...], grid: Grid) -> None:
         )
     highest = int(labels.max(initial=0))
     if highest > len(organs):
-        raise ValueError(f"labels up to {highest} for {len(organs)} organs; expected 0 to {len(organs)}")
+        raise ValueError(
+            f"labels up to {highest} for {len(organs)} organs; expected 0 to {len(organs)}; name each organ"
+        )
 
 
 def in_source_order(labels: Labels, grid: Grid, source: Grid) -> Labels:

@@ -80,7 +80,7 @@ def write_segmentation(
     check_target(path, overwrite=overwrite)
     check_labels(labels, organs, grid)
     if kind not in ("BINARY", "LABELMAP"):
-        raise ValueError(f"kind={kind!r}; expected 'BINARY' or 'LABELMAP'")
+        raise ValueError(f"kind={kind!r}; expected 'BINARY' or 'LABELMAP'; choose one of them")
     headers = SourceHeaders(series, mend)
     frames = _frames(in_source_order(labels, grid, grid_of(series.slices)), headers)
     with _quiet():

@@ -78,7 +78,9 @@ def hu_spread(
         ValueError: If the shapes differ.
     """
     if hu.shape != labels.shape:
-        raise ValueError(f"hu {hu.shape} and labels {labels.shape} differ; pass arrays of one shape")
+        raise ValueError(
+            f"hu of shape {hu.shape} and labels of shape {labels.shape}; expected one shape; map the mask onto the CT"
+        )
     counts = np.zeros((len(organs) + 1, _BINS), np.int64)
     for image, mask in zip(hu, labels, strict=True):
         inside = mask != 0

@@ -22,7 +22,7 @@ class Mask:
     Args:
         labels: uint8 `(slices, rows, columns)`; 0 is background, `i + 1` is `organs[i]`.
         organs: The organs' names, in the order of the rules. An organ without a voxel is noted.
-        kind: `"nifti"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
+        kind: `"nifti"`, `"nrrd"`, `"metaimage"`, `"dicom-seg"`, `"rtstruct"`, `"dicom-series"` or `"png"`.
         notes: What was tolerated or looks odd.
     """
 

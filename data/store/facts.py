@@ -36,7 +36,7 @@ class CaseFacts:
             digests and the checksum below.
         organ_hu: Per organ, lower quartile, median and upper quartile in HU; empty for an organ without pixels.
         hu_percentiles: The 0.5, 50 and 99.5 percentile of all voxels.
-        source_kind: "dicom" or "nifti".
+        source_kind: "dicom", "nifti", "nrrd" or "metaimage".
         mask_kind: The kind of file the mask came from.
         tags: Technical facts by DICOM keyword.
         notes: Remarks that were made at ingest.

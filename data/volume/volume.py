@@ -46,7 +46,7 @@ class Volume:
     Args:
         hu: int16 `(slices, rows, columns)`, never below `AIR_HU`.
         grid: Where its voxels lie.
-        source_kind: `"dicom"` or `"nifti"`.
+        source_kind: `"dicom"`, `"nifti"`, `"nrrd"` or `"metaimage"`.
         identity: The identifiers of the series, which are never stored.
         tags: Technical facts that may be stored (transfer syntax, modality, ...), by DICOM keyword.
         notes: What was tolerated or mended.
