@@ -1,5 +1,6 @@
 """Runs with validation cases: the epoch that is kept, and what is chosen on those cases."""
 
+import dataclasses
 import json
 import shutil
 
@@ -17,6 +18,7 @@ from kerasbalance.experiments.report.prose import summary
 from kerasbalance.experiments.runs.evaluation_files import read_cases
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import read_history
+from kerasbalance.experiments.runs.keeping import Kept, kept_epoch
 from kerasbalance.experiments.runs.model import Segmenter, load_model
 from kerasbalance.experiments.runs.operating_point import OperatingPoint, OrganPoint, read_operating_point
 from kerasbalance.experiments.runs.options import TrainOptions
@@ -98,11 +100,12 @@ def test_a_run_that_crashed_keeps_the_same_epoch_and_the_same_bits(home, tmp_pat
         assert (tmp_path / "run" / name).read_bytes() == (root / "run" / name).read_bytes()
 
 
-def test_a_run_that_keeps_the_last_epoch_says_so(home, tmp_path):
-    root, _, _ = home
-    options = TrainOptions(**{**OPTIONS.__dict__, "keep": "last", "patience": None, "iterations": 3})
-    kept = Run.create(root / "store", tmp_path / "run", options).train().kept
-    assert (kept.epoch, kept.epochs, kept.why, kept.stopped_early) == (2, 3, "the last one", False)
+def test_a_run_that_keeps_the_last_epoch_says_so_and_one_without_validation_cases_says_nothing():
+    options = dataclasses.replace(OPTIONS, keep="last", patience=None)
+    history = {"loss": [0.3, 0.2, 0.1], "val_dice": [0.5, 0.9, 0.8]}
+    kept = kept_epoch(options, [0, 1, 2], history)
+    assert kept == Kept(2, 3, 0.8, "the last one", stopped_early=True)
+    assert kept_epoch(options, [0, 1, 2], {"loss": [0.3, 0.2, 0.1]}) is None
 
 
 def case_masks(root, part):
