@@ -32,7 +32,7 @@ def test_an_empty_organ_has_no_spread_and_raises_no_suspicion():
 
 
 def test_other_shapes_are_refused():
-    with pytest.raises(ValueError, match="expected one shape; map the mask onto the CT first"):
+    with pytest.raises(ValueError, match="expected one shape; map the mask onto the CT"):
         hu_spread(np.zeros((1, 2, 2), np.int16), np.zeros((1, 2, 3), np.uint8), ("liver",))
 
 
