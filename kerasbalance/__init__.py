@@ -72,6 +72,7 @@ if TYPE_CHECKING:
     from kerasbalance.mining.scores.outside import scores_from_csv as scores_from_csv
     from kerasbalance.mining.scoring import score_at_thresholds as score_at_thresholds
     from kerasbalance.mining.scoring import score_slices as score_slices
+    from kerasbalance.notebook import show as show
     from kerasbalance.training.loop import fit as fit
     from kerasbalance.training.validation import Validation as Validation
 
@@ -119,6 +120,7 @@ _NAMES_OF: dict[str, tuple[str, ...]] = {
     "kerasbalance.mining.scores.loss": ("score_by_loss",),
     "kerasbalance.mining.scores.outside": ("scores_from_csv",),
     "kerasbalance.mining.scoring": ("score_at_thresholds", "score_slices"),
+    "kerasbalance.notebook": ("show",),
     "kerasbalance.training.loop": ("fit",),
     "kerasbalance.training.validation": ("Validation",),
 }

@@ -14,6 +14,7 @@ from kerasbalance.data.store.reader import CaseReader, Readers
 from kerasbalance.data.store.store import Store
 from kerasbalance.data.volume.neighbours import neighbour_table
 from kerasbalance.data.volume.volume import AIR_HU
+from kerasbalance.notebook import html_table
 
 
 class SliceStore:
@@ -67,6 +68,13 @@ class SliceStore:
     def organs(self) -> tuple[str, ...]:
         """All organs that are annotated in some case, sorted."""
         return tuple(sorted({organ for case in self.cases for organ in case.organs}))
+
+    def _repr_html_(self) -> str:
+        """Return the organs and their numbers of cases as a table, for a notebook."""
+        rows = [[organ, sum(organ in case.organs for case in self.cases)] for organ in self.organs]
+        return html_table(
+            f"SliceStore: {len(self.cases)} cases, {len(self)} slices", ["organ", "cases"], rows
+        )
 
     def __len__(self) -> int:
         """Number of slices."""

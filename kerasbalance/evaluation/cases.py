@@ -24,6 +24,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.evaluation.surface import TOLERANCE_MM, Mask, surface_metrics, union_box
 from kerasbalance.mining.counts import dice_from_counts
+from kerasbalance.notebook import html_table
 
 Labels = NDArray[np.uint8]
 
@@ -198,6 +199,16 @@ class OrganSummary:
     empty_slices: int
     false_positive_slices: int
     metrics: dict[str, MetricSummary]
+
+    def _repr_html_(self) -> str:
+        """Return the metrics as a table, for a notebook."""
+        columns = [field.name for field in fields(MetricSummary)]
+        rows = [
+            [name, *(getattr(metric, column) for column in columns)] for name, metric in self.metrics.items()
+        ]
+        return html_table(
+            f"{self.organ}: {self.cases} cases, {self.absent} absent", ["metric", *columns], rows
+        )
 
 
 def evaluate_case(

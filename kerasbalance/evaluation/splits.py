@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.evaluation.balance import Patients, balanced_half
+from kerasbalance.notebook import html_table
 
 _MISSING = object()
 
@@ -48,6 +49,9 @@ class Part:
         return (self.name, *map(str, counts), *ratios)
 
 
+_HEADING = ("part", "patients", "cases", "slices", "per case", "positive", "share")
+
+
 @dataclass(frozen=True, eq=False)
 class CaseSplit:
     """The two parts of a list of cases, and how alike they are. `print(split)` shows the balance table.
@@ -67,9 +71,12 @@ class CaseSplit:
     def __iter__(self) -> Iterator[NDArray[np.int64]]:
         return iter((self.part_a, self.part_b))
 
+    def _repr_html_(self) -> str:
+        """Return the balance table, for a notebook."""
+        return html_table("balance of the split", _HEADING, [part.cells() for part in self.balance])
+
     def __str__(self) -> str:
-        head = ("part", "patients", "cases", "slices", "per case", "positive", "share")
-        table = [head, *(part.cells() for part in self.balance)]
+        table = [_HEADING, *(part.cells() for part in self.balance)]
         lines = ["".join([row[0].ljust(5), *(cell.rjust(10) for cell in row[1:])]) for row in table]
         return "\n".join(lines)
 

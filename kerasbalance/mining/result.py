@@ -10,7 +10,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.files import write_file
+from kerasbalance.notebook import html_table
 
+SHOWN = 10
+"""Rows that a notebook shows."""
 COLUMNS = ("ref", "score", "hard", "reason", "copies")
 
 
@@ -54,6 +57,12 @@ class MiningResult:
     def __repr__(self) -> str:
         found = f"{int(self.hard.sum())} hard of {len(self)}" + (f", {self.tied} tied" if self.tied else "")
         return f"MiningResult({found}, {self.rule}, iteration {self.iteration})"
+
+    def _repr_html_(self) -> str:
+        """Return the rows with the lowest scores as a table, for a notebook."""
+        worst = np.argsort(self.score, kind="stable")[:SHOWN]
+        rows = [[getattr(self, name)[row] for name in COLUMNS] for row in worst]
+        return html_table(f"{self!r}; the lowest {len(worst)} scores", COLUMNS, rows)
 
     def to_csv(self, path: str | Path) -> None:
         """Write the table with a heading `ref,score,hard,reason,copies`; the file is whole or untouched.
