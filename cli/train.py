@@ -185,6 +185,25 @@ def _show_split(run: "Run") -> None:
     rows = [[part, cases, patients, slices, f"{100 * share:.1f}%"]
             for part, cases, patients, slices, share in describe_split(run.rows)]  # fmt: skip
     click.echo(table(["part", "cases", "patients", "slices", "positive"], rows))
+    if len(run.options.organs) > 1:
+        _show_partial(run)
+
+
+def _show_partial(run: "Run") -> None:
+    """Say what becomes of cases that annotate only some of the organs."""
+    from kerasbalance.data.store import SliceStore
+    from kerasbalance.data.store.source import annotates
+
+    organs, used = run.options.organs, run.options.partial_labels
+    cases = run.store.cases if used else SliceStore(run.store.path).cases
+    partly = sum(annotates(c, organs, partial=True) and not annotates(c, organs) for c in cases)
+    if partly and used:
+        click.echo(
+            f"{partly} of {len(cases)} cases annotate only some of the organs; their other pixels count nowhere"
+        )
+    elif partly:
+        click.echo(f"{partly} cases that annotate only some of the organs are left out; "
+                   "--partial-labels uses them too")  # fmt: skip
 
 
 def _train(run: "Run", tensorboard: bool) -> "TrainResult":

@@ -89,6 +89,8 @@ TABLE = (
     _entry("--augment", group=CASES, type=click.Choice(list(STRENGTHS)), help="How strongly slices are changed at "
            f"random each time they are trained on. {_meanings(STRENGTHS)} The default is none; the others need the "
            "extra augment."),
+    _entry("--partial-labels", group=CASES, is_flag=True, default=None, help="Also use cases that annotate only "
+           "some of the organs. On them, pixels outside of the annotated organs count nowhere."),
     _entry("--neighbours", group=CASES, study=True, type=int, help="How many slices before and after each one "
            "the network sees as channels beside it; none by default."),
 

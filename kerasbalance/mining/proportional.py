@@ -10,7 +10,7 @@ from kerasbalance.errors import explain
 from kerasbalance.mining.counts import SliceScores
 from kerasbalance.mining.result import MiningResult
 from kerasbalance.mining.rules import NO_REFS
-from kerasbalance.mining.sampler import distinct_refs, slice_scores
+from kerasbalance.mining.sampler import distinct_refs, organ_scores, slice_scores
 
 
 class ProportionalSampler:
@@ -69,6 +69,7 @@ class ProportionalSampler:
             float("nan"),
             f"{1 - self.uniform:g} in proportion to 1 - score",
             iteration,
+            organ_scores(scores),
         )
 
     def state(self) -> dict[str, NDArray[Any]]:

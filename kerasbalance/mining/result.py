@@ -34,6 +34,7 @@ class MiningResult:
         threshold: The score under which slices were called hard; NaN where there is none.
         rule: The rule, in words.
         iteration: Steps the model had been trained for; None if unknown.
+        organ_scores: Float64 `(slices, organs)`, where there are several organs; else None.
     """
 
     ref: NDArray[np.int64]
@@ -44,6 +45,7 @@ class MiningResult:
     threshold: float
     rule: str
     iteration: int | None = None
+    organ_scores: NDArray[np.float64] | None = None
 
     def __len__(self) -> int:
         return len(self.ref)
@@ -81,6 +83,8 @@ class MiningResult:
         """Return the arrays that `from_state` takes."""
         columns = {name: getattr(self, name) for name in COLUMNS}
         iteration = -1 if self.iteration is None else self.iteration
+        if self.organ_scores is not None:
+            columns["organ_scores"] = self.organ_scores
         return {
             **columns,
             "threshold": np.array(self.threshold),
@@ -98,4 +102,5 @@ class MiningResult:
             threshold=float(state["threshold"]),
             rule=str(state["rule"]),
             iteration=None if iteration < 0 else iteration,
+            organ_scores=state.get("organ_scores"),
         )

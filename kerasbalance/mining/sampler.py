@@ -151,7 +151,15 @@ class HardSliceSampler:
         self.index = self._index_with(self.candidates[hard])
         copies = hard * float(self.repeat * len(self.flips))
         return MiningResult(
-            self.candidates.copy(), score, hard, reason, copies, threshold, repr(self.rule), iteration
+            self.candidates.copy(),
+            score,
+            hard,
+            reason,
+            copies,
+            threshold,
+            repr(self.rule),
+            iteration,
+            organ_scores(scores),
         )
 
     def state(self) -> dict[str, NDArray[Any]]:
@@ -293,6 +301,12 @@ def distinct_refs(refs: ArrayLike, name: str) -> Refs:
             explain(f"{name} of {len(array)} refs", "at least one, each once", "use numpy.unique")
         )
     return array
+
+
+def organ_scores(scores: SliceScores | ArrayLike) -> Scores | None:
+    """Return the scores of each organ, float64 `(slices, organs)`, where there are several; else None."""
+    array = np.asarray(scores.dice if isinstance(scores, SliceScores) else scores, np.float64)
+    return array.copy() if array.ndim == 2 and array.shape[1] > 1 else None
 
 
 def slice_scores(scores: SliceScores | ArrayLike, candidates: Refs) -> Scores:

@@ -47,7 +47,9 @@ def score_slices(
         model: A model with one output `(batch, height, width, classes)`. One class: probabilities of the
             organ, compared with `threshold`. Several: class 0 is the background and the largest output wins
             (the lower class in a tie), at the default threshold.
-        source: Where images and masks are read from; the next batch is read while one is scored.
+        source: Where images and masks are read from; the next batch is read while one is scored. A source may have
+            a method `annotated(refs)` that returns bool `(slices, organs)`: an organ that is not annotated counts
+            nothing in that slice, whose Dice is then 1.
         refs: `(slices,)`, rows of the source; any order. None at all gives empty scores.
         batch_size: Slices a step; the last batch is padded, so that one shape is compiled. Does not change
             the counts. Several devices share each batch, which then grows to a multiple of their number.
@@ -147,6 +149,9 @@ def _score(
             if progress is not None:
                 progress(min(done * size, len(rows)), len(rows))
     found = np.concatenate(counts[min(len(rows), 1) :])  # the empty one may not know the organs
+    known = getattr(source, "annotated", None)
+    if known is not None and found.shape[2] > 1:
+        found *= known(rows)[:, None, :, None]
     return ThresholdScores(rows, values, np.ascontiguousarray(found.swapaxes(0, 1)))
 
 

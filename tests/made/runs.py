@@ -33,12 +33,16 @@ def made_stack(seed=0, slices=14, size=32):
 
 
 def store_of_stacks(path, stacks, organs=(ORGAN,), notes=()):
-    """A store of `(hu, labels)` pairs, without a detour over files; the first case gets the notes."""
+    """A store of `(hu, labels)` pairs, without a detour over files; the first case gets the notes.
+
+    `organs` are those of all cases, or a list with those of each case.
+    """
     pseudonyms = Pseudonyms(b"k" * 32, path.parent)
     store = Store.create(path, pseudonyms)
     for number, (hu, labels) in enumerate(stacks):
         labels = labels.astype(np.uint8)
-        facts = _facts(pseudonyms, number, hu, labels, organs, notes if number == 0 else ())
+        own = organs[number] if isinstance(organs, list) else organs
+        facts = _facts(pseudonyms, number, hu, labels, own, notes if number == 0 else ())
         add_case(store, facts, CaseArrays(hu, labels, SPACING[0] * np.arange(len(hu))))
     return SliceStore(path)
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from kerasbalance.data.store.source import NOT_ANNOTATED
 from kerasbalance.evaluation.cases import CaseMetrics
 from kerasbalance.experiments.report.contents import Contents
 from kerasbalance.experiments.report.gallery import Picture
@@ -40,9 +41,10 @@ def slice_pictures(
     run: Run, segmenter: Segmenter, table: SliceTable, rows: NDArray[np.int64]
 ) -> tuple[Picture, ...]:
     """Read some slices of a table and predict them with the run's final model."""
-    source = run.source()
+    source = run.source(judged=True)
     refs = table.ref[rows]
     x, y = source.source.read(refs)
+    y[y == NOT_ANNOTATED] = 0
     predicted, _ = segment_refs(segmenter, source, refs)
     return tuple(
         Picture(
@@ -73,8 +75,8 @@ def case_views(run: Run, segmenter: Segmenter, contents: Contents) -> list[CaseV
 
 def _case_view(run: Run, segmenter: Segmenter, metrics: CaseMetrics, value: int, rank: str) -> CaseView:
     number = [case.key for case in run.store.cases].index(metrics.case)
-    source = run.source()
-    refs = run.store.refs(run.options.organs, [number])
+    source = run.source(judged=True)
+    refs = run.case_refs(number)
     predicted, reference = segment_refs(segmenter, source, refs)
     between, height, width = run.store.cases[number].spacing_mm
     return CaseView(

@@ -67,10 +67,13 @@ def _best_threshold(table: list[Trial], organ: str) -> float:
 def _clean_ups(segmenter: Segmenter, source: Any, numbers: list[int], point: OperatingPoint) -> list[Trial]:
     """Return the mean Dice of each clean-up, on the grid on which the cases are judged."""
     kinds = list(CLEAN_UPS)
+    organs = [one.organ for one in point.organs]
     dice = np.full((len(numbers), len(point.organs), len(kinds)), np.nan)
     for row, number in enumerate(numbers):
         labels, reference = segment_case(segmenter, source, number)
         for column, place in np.ndindex(dice.shape[1:]):
+            if organs[column] not in source.source.store.cases[number].organs:
+                continue
             found = clean_up(labels == column + 1, kinds[place]), reference == column + 1
             counts = [np.count_nonzero(mask) for mask in (found[0] & found[1], *found)]
             if any(counts):

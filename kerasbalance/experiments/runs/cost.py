@@ -51,7 +51,7 @@ def measure_cost(run: Run) -> Cost:
     """
     options, source, refs = run.options, run.source(), run.refs(PART_B)
     model = build_model(options, source.plane)
-    compile_model(model, options)
+    compile_model(model, options, has_unknown=source.source.has_unknown)
     index = kb.Index(refs)
     dataset = kb.IndexedDataset(source, index, batch_size=options.batch_size, steps_per_epoch=TIMED_STEPS)
     with spared_layout_copies(), scope_of(model):

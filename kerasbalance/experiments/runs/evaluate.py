@@ -1,12 +1,13 @@
 """A run's model on its test cases: case by case, slice by slice, and as the paper sums it up."""
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from kerasbalance.data.errors import DataError
+from kerasbalance.data.errors import DataError, Note
+from kerasbalance.data.store.source import NOT_ANNOTATED
 from kerasbalance.evaluation.cases import (
     CaseMetrics,
     SliceMetrics,
@@ -76,7 +77,7 @@ def evaluate_runs(
             operating point (codes `SPLIT`, `ENSEMBLE`, `CHECKPOINT`, `OPERATING_POINT`).
     """
     run, numbers = runs[0], common_test_cases(runs)
-    source = run.source()
+    source = run.source(judged=True)
     ensemble = Ensemble(tuple((each.folder, each.record) for each in runs), flips)
     segmenter = ensemble.load(source.source.plane, point)
     cases: list[CaseMetrics] = []
@@ -84,8 +85,11 @@ def evaluate_runs(
     cleaned: list[CaseMetrics] = []
     for number in numbers:
         predicted, reference = segment_case(segmenter, source, number, progress)
+        known = reference != NOT_ANNOTATED
         for value, organ in enumerate(run.options.organs, 1):
-            pair = (predicted == value, reference == value)
+            if organ not in run.store.cases[number].organs:
+                continue
+            pair = ((predicted == value) & known, reference == value)
             cases.append(_case(run, number, organ, *pair))
             slices += evaluate_slices(*pair, case=run.store.cases[number].key, organ=organ)
             if organ in keep_largest:
@@ -97,9 +101,18 @@ def evaluate_runs(
         summarise_cases(cleaned) if cleaned else (),
         point=segmenter.point,
         on_ct=sum(run.store.cases[number].is_judged_on_ct for number in numbers),
-        notes=ensemble.notes(),
+        notes=(*ensemble.notes(), *_left_out(run, numbers)),
         on_store=sum(not run.store.cases[number].is_judged_on_ct for number in numbers),
     )
+
+
+def _left_out(run: Run, numbers: Sequence[int]) -> Iterator[Note]:
+    """Say of each organ how many of the cases do not annotate it."""
+    for organ in run.options.organs:
+        missing = sum(organ not in run.store.cases[number].organs for number in numbers)
+        if missing:
+            text = f"{organ}: {missing} of {len(numbers)} test cases do not annotate it and are left out"
+            yield Note("PARTIAL", text)
 
 
 def _case(

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import kerasbalance as kb
 from kerasbalance.backend.inference import slices_at_a_time
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.source import NOT_ANNOTATED
 from kerasbalance.experiments.runs.model import Segmenter, load_model
 from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.rules import parse_rule
@@ -54,10 +55,14 @@ def mine_run(run: Run, parts: Sequence[str] = ("A",), progress: Progress = lambd
     source = run.source()
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
     size = slices_at_a_time(model, run.options.batch_size)
-    scores = kb.score_slices(model, source, refs, size, progress=progress)
+    scores = kb.score_slices(model, source, refs, size, ignore_label=NOT_ANNOTATED, progress=progress)
     rule = parse_rule(run.options.rule).make(run.case_slices)
     sampler = kb.HardSliceSampler(refs, refs, rule, flips=run.options.flips)
-    reference = kb.score_slices(model, source, rule.reference, size) if len(rule.reference) else None
+    reference = (
+        kb.score_slices(model, source, rule.reference, size, ignore_label=NOT_ANNOTATED)
+        if len(rule.reference)
+        else None
+    )
     result = sampler.update(scores, reference=reference, iteration=run.options.iterations)
     table = SliceTable.of(run.store, run.options.organs, result)
     segmenter = Segmenter(model, size, OperatingPoint.default(run.options.organs))  # as the scores

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from kerasbalance.backend.inference import predict_batch, slices_at_a_time
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.store.source import NOT_ANNOTATED
 from kerasbalance.errors import CheckpointError
 from kerasbalance.evaluation.clean_up import clean_labels
 from kerasbalance.experiments.runs.losses import LOSSES
@@ -64,9 +65,16 @@ def _own_model(options: TrainOptions, shape: tuple[int, int, int]) -> Any:
     return model
 
 
-def compile_model(model: Any, options: TrainOptions) -> None:
-    """Compile for training with the run's optimizer and loss."""
-    model.compile(make_optimizer(options), loss=LOSSES[options.loss].make())
+def compile_model(model: Any, options: TrainOptions, *, has_unknown: bool = False) -> None:
+    """Compile for training with the run's optimizer and loss.
+
+    Args:
+        model: The network.
+        options: The run's.
+        has_unknown: Whether some pixels of the masks are not annotated; the loss then leaves them out.
+    """
+    left_out = {"ignore_label": NOT_ANNOTATED} if has_unknown else {}
+    model.compile(make_optimizer(options), loss=LOSSES[options.loss].make(**left_out))
 
 
 def load_model(options: TrainOptions, plane: tuple[int, int], checkpoint: Path) -> Any:

@@ -71,6 +71,7 @@ class TrainOptions:
         patience: epochs without a better validation Dice, counted from the first mining on, after which the
             training stops; None for never.
         neighbours: how many slices before and after each one the network sees as channels.
+        partial_labels: whether cases that annotate only some of the organs take part too.
         seed: of the split, the weights and the order.
         test_seed: of the choice of the test cases alone, so that runs of several seeds can be judged on the same
             cases; None for `seed`.
@@ -109,6 +110,7 @@ class TrainOptions:
     keep: str = _checked("last", lambda v: v in KEEP, f"one of {', '.join(KEEP)}")
     patience: int | None = _checked(None, lambda v: v is None or v >= 1, "1 or more epochs")
     neighbours: int = _checked(0, lambda v: 0 <= v <= 8, "from 0 to 8")
+    partial_labels: bool = False
     seed: int = _checked(0, lambda v: v >= 0, "0 or more")
     test_seed: int | None = _checked(None, lambda v: v is None or v >= 0, "0 or more")
     precision: str = _checked("float32", lambda v: v in PRECISIONS, f"one of {', '.join(PRECISIONS)}")

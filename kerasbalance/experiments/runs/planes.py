@@ -43,6 +43,10 @@ class PaddedSource:
     def __len__(self) -> int:
         return len(self.source)
 
+    def annotated(self, refs: NDArray[np.integer]) -> NDArray[np.bool_]:
+        """Return which organs are annotated; as `StoreSource.annotated`."""
+        return self.source.annotated(refs)
+
     def read(
         self, refs: NDArray[np.integer], flips: NDArray[np.integer] | None = None
     ) -> tuple[NDArray[np.int16], NDArray[np.uint8]]:

@@ -9,6 +9,7 @@ import numpy as np
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.store import CaseFacts, SliceStore
 from kerasbalance.data.store.files import replace_file
+from kerasbalance.data.store.source import annotates
 from kerasbalance.evaluation.splits import split_cases
 from kerasbalance.experiments.runs.options import TrainOptions
 from kerasbalance.experiments.runs.parts import PART_A, PART_B, TEST, VALIDATION
@@ -53,7 +54,7 @@ def split_store(
     Raises:
         DataError: too few cases or patients for the parts that were asked for (code `SPLIT`).
     """
-    cases = [case for case in store.cases if set(options.organs) <= set(case.organs)]
+    cases = [c for c in store.cases if annotates(c, options.organs, partial=options.partial_labels)]
     rows = [SplitRow(c.key, c.patient, "", c.slices, _positive(c, options.organs)) for c in cases]
     parts: dict[str, str] = {}
     first = next(seed for seed in (test_seed, options.test_seed, options.seed) if seed is not None)
@@ -85,7 +86,7 @@ def _take(
 
 
 def _positive(case: CaseFacts, organs: Sequence[str]) -> int:
-    return max(case.positive_slices[case.organs.index(organ)] for organ in organs)
+    return max(case.positive_slices[case.organs.index(organ)] for organ in organs if organ in case.organs)
 
 
 def write_split(path: Path, rows: Sequence[SplitRow]) -> None:

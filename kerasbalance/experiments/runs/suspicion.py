@@ -55,11 +55,13 @@ def _case_suspects(
     number: int,
     hard: Refs,
 ) -> list[Suspect]:
-    refs = store.refs(organs, [number])
+    refs = store.refs(organs, [number], partial=True)
     x, y = source.source.read(refs)
     predicted, _ = segment_refs(segmenter, source, hard)
     found = []
     for value, organ in enumerate(organs, 1):
+        if organ not in store.cases[number].organs:
+            continue
         mask = y[..., 0] == value
         tissue = measure_tissue(source.source.middle(x), mask)
         for row, place in enumerate((hard - refs[0]).tolist()):

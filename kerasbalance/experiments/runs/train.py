@@ -123,7 +123,7 @@ class Run:
         _refuse_begun(folder)
         check_strength(options.augment)
         store = SliceStore(store_path)
-        source = store.source(options.organs)
+        source = store.source(options.organs, partial=options.partial_labels)
         rows = split_store(store, options, test_seed=test_seed)
         check_validation_cases(store, rows, options.organs)
         store = SliceStore(store_path, keys={row.case for row in rows})
@@ -182,7 +182,7 @@ class Run:
         """Return the slice refs of the cases of some parts, int64, without what was excluded from training."""
         keys = {row.case for row in self.rows if row.part in parts}
         numbers = [n for n, case in enumerate(self.store.cases) if case.key in keys]
-        refs = self.store.refs(self.options.organs, numbers)
+        refs = self.store.refs(self.options.organs, numbers, partial=self.options.partial_labels)
         return np.setdiff1d(refs, self._excluded) if {PART_A, PART_B} & set(parts) else refs
 
     def case_slices(self, part: str) -> tuple[np.ndarray, np.ndarray]:
@@ -195,9 +195,21 @@ class Run:
         file = self.folder.exclude_file
         return read_exclusions(file, self.store) if file.exists() else np.zeros(0, np.int64)
 
-    def source(self) -> PaddedSource:
-        """Return images and labels of the run's organs, padded to what the network takes."""
-        return PaddedSource(self.store.source(self.options.organs, neighbours=self.options.neighbours))
+    def source(self, *, judged: bool = False) -> PaddedSource:
+        """Return images and labels of the run's organs, padded to what the network takes.
+
+        Args:
+            judged: For a comparison organ by organ, see `StoreSource.judged`.
+        """
+        options = self.options
+        source = self.store.source(
+            options.organs, neighbours=options.neighbours, partial=options.partial_labels
+        )
+        return PaddedSource(source.judged() if judged else source)
+
+    def case_refs(self, number: int) -> np.ndarray:
+        """Return all slice refs of a case, int64, in their order."""
+        return np.arange(self.store.first_ref[number], self.store.first_ref[number + 1])
 
     def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
         """Train up to the options' `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
@@ -263,7 +275,7 @@ class Run:
             raise DataError("BACKEND", f"the backend {keras.config.backend()}", f"{self.record.backend}, which "
                             "trained this run so far", "pass --backend, or train a new run")  # fmt: skip
         model = self._first_model(source.plane)
-        compile_model(model, options)
+        compile_model(model, options, has_unknown=source.source.has_unknown)
         base, candidates = self.refs(PART_B), self.refs(PART_A)
         rule = parse_rule(options.rule).make(self.case_slices)
         material = Material(

@@ -23,7 +23,8 @@ def check_validation_cases(store: SliceStore, rows: Sequence[SplitRow], organs: 
     keys = {row.case for row in rows if row.part == VALIDATION}
     cases = [case for case in store.cases if case.key in keys]
     for organ in organs:
-        if cases and not any(case.positive_slices[case.organs.index(organ)] for case in cases):
+        own = [case for case in cases if organ in case.organs]
+        if cases and not any(case.positive_slices[case.organs.index(organ)] for case in own):
             raise DataError("SPLIT", f"{len(cases)} validation cases without a slice that shows {organ}",
                             "at least one that shows it",
                             "pass another --seed or a larger --validation-share")  # fmt: skip

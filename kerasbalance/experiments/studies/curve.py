@@ -87,7 +87,7 @@ def write_curve(run: "Run", folder: Path) -> None:
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
     for number, case in enumerate(run.store.cases):
         if case.key in tested:
-            refs = run.store.refs(run.options.organs, [number])
+            refs = run.case_refs(number)
             counts = kb.score_at_thresholds(
                 model, source, refs, run.options.batch_size, thresholds=THRESHOLDS
             ).counts[:, :, 0]
