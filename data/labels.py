@@ -51,6 +51,9 @@ clavicle costal cartilage brain skull face trachea bronchus airway mediastinum p
 and of the"""
 _PLAIN_WORDS = frozenset(_WORDS.split())
 
+IGNORED = "ignore"
+"""The organ's name under which a mask marks pixels that are not annotated."""
+
 
 @dataclass(frozen=True)
 class OrganRule:

@@ -47,6 +47,7 @@ def test_other_shapes_are_refused():
         ("liver", 40, 38, 0.15, True),
         ("lung", -800, 50, 1.0, False),
         ("lung", -800, 150, 1.0, True),
+        ("ignore", -800, 400, 0.5, False),
     ],
 )
 def test_suspicion_follows_range_median_and_fat(organ, median, iqr, fat, odd):

@@ -32,7 +32,7 @@ from kerasbalance.experiments.runs.operating_point import (
     read_operating_point,
 )
 from kerasbalance.experiments.runs.options import TrainOptions
-from kerasbalance.experiments.runs.slice_table import SliceTable
+from kerasbalance.experiments.runs.slice_table import COLUMNS, SliceTable
 from kerasbalance.experiments.runs.split import SplitRow, read_split, split_store, write_split
 from kerasbalance.experiments.runs.validation import check_validation_cases
 from kerasbalance.experiments.studies.options import StudyOptions, StudyRecord
@@ -215,10 +215,13 @@ def test_a_table_of_slices_reads_back_bit_by_bit(tmp_path):
         ref=np.array([3, 9]), case=np.array(["a", "b"]), slice=np.array([0, 4]), slices=np.array([7, 8]),
         pixels=np.array([0, 55]), score=np.array([1 / 3, 0.1]), hard=np.array([True, False]),
         reason=np.array(["hard", "easy"]), copies=np.array([1.0, 0.0]),
+        organ_scores={"liver": np.array([1 / 3, 0.5]), "spleen": np.array([np.nan, 0.1])},
     )  # fmt: skip
     (tmp_path / "slices.csv").write_bytes(table.to_csv())
     read = SliceTable.read(tmp_path / "slices.csv")
-    assert all(getattr(read, name).tolist() == getattr(table, name).tolist() for name in table.__dict__)
+    assert all(getattr(read, name).tolist() == getattr(table, name).tolist() for name in COLUMNS)
+    assert read.organ_scores["liver"].tolist() == [1 / 3, 0.5]
+    assert np.array_equal(read.organ_scores["spleen"], [np.nan, 0.1], equal_nan=True)
 
 
 def test_a_study_record_reads_back_as_it_was_written(tmp_path):

@@ -22,6 +22,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from kerasbalance.data.errors import Note
+from kerasbalance.data.labels import IGNORED
 
 MAX_IQR_HU = 100.0
 MEDIAN_HU = (0.0, 200.0)
@@ -125,4 +126,6 @@ def _is_odd(spread: HuSpread) -> bool:
         return False
     low, high = MEDIAN_HU
     is_soft = low <= spread.median <= high and spread.fat_share <= MAX_FAT_SHARE
+    if spread.organ == IGNORED:
+        return False
     return spread.iqr > MAX_IQR_HU or (spread.organ in SOFT_ORGANS and not is_soft)

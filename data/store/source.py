@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from kerasbalance.batches.source import empty_batch
 from kerasbalance.data.errors import DataError
+from kerasbalance.data.labels import IGNORED
 from kerasbalance.data.store.facts import CaseFacts
 from kerasbalance.data.volume.neighbours import neighbour_table
 from kerasbalance.data.volume.volume import AIR_HU
@@ -17,8 +18,6 @@ if TYPE_CHECKING:
 
 NOT_ANNOTATED = 255
 """The label of a pixel of which nobody has said what it shows."""
-IGNORED = "ignore"
-"""The organ's name under which a mask marks pixels that are not annotated."""
 
 
 class StoreSource:
