@@ -15,6 +15,8 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.ingest.case import CaseOptions, CaseRequest
 from kerasbalance.data.store import SliceStore
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
+from kerasbalance.experiments.runs.model import Segmenter
+from kerasbalance.experiments.runs.operating_point import OperatingPoint
 from kerasbalance.experiments.runs.planes import PaddedSource
 from kerasbalance.experiments.runs.segment import segment_case, segment_volume
 
@@ -72,10 +74,13 @@ def run(store):
     return store.parent / "run"
 
 
-class Bright:
+class Bright(Segmenter):
     """A perfect model of these CT: a liver is what has more than 0 HU."""
 
     batch_size = 2
+
+    def __init__(self):
+        self.point = OperatingPoint.default(("liver",))
 
     def probabilities(self, x):
         return np.clip(x / 200 + 0.5, 0, 1).astype(np.float32)
