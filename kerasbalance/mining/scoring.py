@@ -132,14 +132,13 @@ def score_at_thresholds(
     model = synchronised(model)
     label = _ignored(model, ignore_label)
     counts = SliceCounts(tuple(thresholds), label, loss_settings.from_logits(model))
-    size = shared_size(batch_size, model)
-    return _score(model, source, check_request(source, refs, batch_size), size, counts, progress)
+    return _score(model, source, check_request(source, refs, batch_size), batch_size, counts, progress)
 
 
 def _score(
-    model: Any, source: Source, rows: Refs, size: int, layer: SliceCounts, progress: Progress | None
+    model: Any, source: Source, rows: Refs, batch_size: int, layer: SliceCounts, progress: Progress | None
 ) -> ThresholdScores:
-    values = layer.thresholds
+    values, size = layer.thresholds, shared_size(batch_size, model)
     counts = [np.zeros((0, len(values), _organs(model), 3), np.int64)]
     with random_state.preserved(), spared_layout_copies(), scope_of(model):
         scorer = _scorer_of(model, layer)
