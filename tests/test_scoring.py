@@ -275,3 +275,28 @@ def test_progress_is_told_and_may_end_the_scoring():
     with pytest.raises(RuntimeError, match="enough"):
         kb.score_slices(segmenter(), kb.ArraySource(*arrays()), np.arange(30), 4, progress=progress)
     assert seen == [(4, 30), (8, 30)]
+
+
+@pytest.mark.parametrize("change", ["lora", "int8"])
+def test_a_model_whose_variables_were_exchanged_is_scored_as_it_is(change):
+    dense = keras.layers.Dense(1, activation="sigmoid")
+    model = keras.Sequential([keras.Input((8, 8, 1)), keras.layers.Conv2D(4, 3, padding="same"), dense])
+    x, y = arrays(4)
+    source = kb.ArraySource(x, y)
+    kb.score_slices(model, source, np.arange(4), 4)
+    if change == "lora":
+        dense.enable_lora(1)
+        dense.lora_kernel_b.assign(np.full((1, 1), 5.0))
+    else:
+        dense.quantize("int8")
+    model.layers[0].kernel.assign(-model.layers[0].kernel)
+    expected = ops.convert_to_numpy(model(x))[..., 0] > 0.5
+    found = kb.score_slices(model, source, np.arange(4), 4).counts
+    assert np.array_equal(found[:, 0, 1], expected.sum((1, 2)))
+
+
+def test_a_model_that_would_be_scored_without_its_preprocessor_is_refused():
+    model = segmenter()
+    model.preprocessor = keras.layers.Rescaling(2.0)
+    with pytest.raises(ValueError, match=r"a preprocessor \(Rescaling\).*set model.preprocessor = None"):
+        kb.score_slices(model, kb.ArraySource(*arrays(4)), np.arange(4), 4)

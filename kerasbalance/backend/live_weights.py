@@ -31,10 +31,12 @@ def _finite_on_tensorflow(model: Any, weights: list[Any]) -> Any:
     """Test all weights in one compiled function, kept with the model; to fetch each takes ten times as long."""
     import tensorflow as tf
 
-    check = model.__dict__.get("_kerasbalance_finite")
-    if check is None:
+    known, check = model.__dict__.get("_kerasbalance_finite", ([], None))
+    if [id(weight) for weight in known] != [
+        id(weight) for weight in weights
+    ]:  # LoRA adds some, quantization replaces
         check = tf.function(
             lambda: tf.reduce_all([tf.reduce_all(tf.math.is_finite(weight.value)) for weight in weights])
         )
-        model.__dict__["_kerasbalance_finite"] = check
+        model.__dict__["_kerasbalance_finite"] = (weights, check)
     return check()
