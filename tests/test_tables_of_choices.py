@@ -84,7 +84,7 @@ def test_help_of_train_shows_everyday_options_first_and_the_rest_by_group():
     assert titles == ["Options", "Cases and slices", "Network", "Training", "Mining", "Backend and messages"]
     everyday = text[text.index("\nOptions:") : text.index("\nCases and slices:")]
     assert re.findall(r"^  (--[a-z-]+|-h)", everyday, re.MULTILINE) == [
-        "--out", "--resume", "--like", "--organ", "--model", "--preset", "--iterations", "--seed", "-h",
+        "--out", "--resume", "--dry-run", "--like", "--organ", "--model", "--preset", "--iterations", "--seed", "-h",
     ]  # fmt: skip
 
 

@@ -202,5 +202,7 @@ def _check_flips(flips: ArrayLike | None, refs: NDArray[np.int64]) -> NDArray[np
             f"refs of shape {refs.shape} and flips of shape {codes.shape}; expected (n,) for both"
         )
     if codes.size and (codes.dtype.kind not in "iu" or codes.min() < 0 or codes.max() > 3):
-        raise ValueError("flips other than 0 none, 1 left-right, 2 front-back, 3 both; correct them")
+        raise ValueError(
+            "flips outside 0 to 3; expected 0 none, 1 left-right, 2 front-back or 3 both; correct them"
+        )
     return codes.astype(np.int64)

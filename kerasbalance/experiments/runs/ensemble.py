@@ -29,7 +29,11 @@ class Ensemble:
     flips: tuple[str, ...] = ("none",)
 
     def __post_init__(self) -> None:
-        for name, of in (("organs", _organs), ("crop, resize or pixel size at ingest", _shaping)):
+        for name, of in (
+            ("organs", _organs),
+            ("neighbours", _neighbours),
+            ("crop, resize or pixel size at ingest", _shaping),
+        ):
             if len({of(record) for _, record in self.members}) > 1:
                 raise DataError("ENSEMBLE", f"runs that differ in {name}", "the same in all runs",
                                 "average only runs on one store, with the same --organ in the same order")  # fmt: skip
@@ -102,6 +106,10 @@ class Ensemble:
 
 def _organs(record: RunRecord) -> object:
     return record.options.organs
+
+
+def _neighbours(record: RunRecord) -> object:
+    return record.options.neighbours
 
 
 def _shaping(record: RunRecord) -> object:
