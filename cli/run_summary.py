@@ -11,7 +11,7 @@ import click
 from kerasbalance.cli.common import print_json, progress, table
 
 if TYPE_CHECKING:
-    from kerasbalance.evaluation.cases import MetricSummary, OrganSummary
+    from kerasbalance.evaluation.summaries import MetricSummary, OrganSummary
     from kerasbalance.experiments.runs.evaluation_files import Evaluation
 
 # The table shows these; eval/cases.csv and eval/summary.json hold all metrics.

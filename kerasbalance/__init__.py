@@ -31,17 +31,17 @@ if TYPE_CHECKING:
     from kerasbalance.errors import Interrupted as Interrupted
     from kerasbalance.errors import NonFiniteError as NonFiniteError
     from kerasbalance.evaluation.cases import CaseMetrics as CaseMetrics
-    from kerasbalance.evaluation.cases import MetricSummary as MetricSummary
-    from kerasbalance.evaluation.cases import OrganSummary as OrganSummary
     from kerasbalance.evaluation.cases import SliceMetrics as SliceMetrics
     from kerasbalance.evaluation.cases import evaluate_case as evaluate_case
     from kerasbalance.evaluation.cases import evaluate_slices as evaluate_slices
     from kerasbalance.evaluation.cases import keep_largest_component as keep_largest_component
-    from kerasbalance.evaluation.cases import summarise_cases as summarise_cases
     from kerasbalance.evaluation.paired import PairedDifference as PairedDifference
     from kerasbalance.evaluation.paired import paired_difference as paired_difference
     from kerasbalance.evaluation.splits import CaseSplit as CaseSplit
     from kerasbalance.evaluation.splits import split_cases as split_cases
+    from kerasbalance.evaluation.summaries import MetricSummary as MetricSummary
+    from kerasbalance.evaluation.summaries import OrganSummary as OrganSummary
+    from kerasbalance.evaluation.summaries import summarise_cases as summarise_cases
     from kerasbalance.evaluation.surface import SurfaceMetrics as SurfaceMetrics
     from kerasbalance.evaluation.surface import surface_metrics as surface_metrics
     from kerasbalance.losses.dice import DiceLoss as DiceLoss
@@ -95,14 +95,12 @@ _NAMES_OF: dict[str, tuple[str, ...]] = {
     ),
     "kerasbalance.evaluation.cases": (
         "CaseMetrics",
-        "MetricSummary",
-        "OrganSummary",
         "SliceMetrics",
         "evaluate_case",
         "evaluate_slices",
         "keep_largest_component",
-        "summarise_cases",
     ),
+    "kerasbalance.evaluation.summaries": ("MetricSummary", "OrganSummary", "summarise_cases"),
     "kerasbalance.evaluation.paired": ("PairedDifference", "paired_difference"),
     "kerasbalance.evaluation.splits": ("CaseSplit", "split_cases"),
     "kerasbalance.evaluation.surface": ("SurfaceMetrics", "surface_metrics"),

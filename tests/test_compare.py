@@ -10,7 +10,8 @@ from click.testing import CliRunner
 from kerasbalance.cli.main import main
 from kerasbalance.data.errors import DataError
 from kerasbalance.data.volume.shaping import Shaping
-from kerasbalance.evaluation.cases import evaluate_case, evaluate_slices, summarise_cases
+from kerasbalance.evaluation.cases import evaluate_case, evaluate_slices
+from kerasbalance.evaluation.summaries import summarise_cases
 from kerasbalance.experiments.compare import compare_runs, open_judged
 from kerasbalance.experiments.runs.evaluation_files import Evaluation, write_evaluation
 from kerasbalance.experiments.runs.folder import RunRecord

@@ -11,14 +11,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as npst
 
 import kerasbalance
-from kerasbalance.evaluation.cases import (
-    METRICS,
-    evaluate_case,
-    evaluate_slices,
-    keep_largest_component,
-    summarise_cases,
-)
+from kerasbalance.evaluation.cases import METRICS, evaluate_case, evaluate_slices, keep_largest_component
 from kerasbalance.evaluation.clean_up import clean_up
+from kerasbalance.evaluation.summaries import summarise_cases
 
 SPACING = (2.0, 0.5, 1.0)
 NAN = math.nan

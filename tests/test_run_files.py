@@ -9,13 +9,8 @@ import numpy as np
 import pytest
 
 from kerasbalance.data.errors import DataError
-from kerasbalance.evaluation.cases import (
-    CaseMetrics,
-    SliceMetrics,
-    evaluate_case,
-    evaluate_slices,
-    summarise_cases,
-)
+from kerasbalance.evaluation.cases import CaseMetrics, SliceMetrics, evaluate_case, evaluate_slices
+from kerasbalance.evaluation.summaries import summarise_cases
 from kerasbalance.experiments.runs.evaluation_files import (
     Evaluation,
     is_evaluated,

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 
 from kerasbalance.data.errors import Note
 from kerasbalance.data.store import CaseFacts
-from kerasbalance.evaluation.cases import OrganSummary
+from kerasbalance.evaluation.summaries import OrganSummary
 from kerasbalance.experiments.report.contents import Contents
 
 FEW_TEST, FEW_TRAINING = 20, 20

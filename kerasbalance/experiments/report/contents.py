@@ -5,7 +5,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, summarise_cases
+from kerasbalance.evaluation.cases import CaseMetrics
+from kerasbalance.evaluation.summaries import OrganSummary, summarise_cases
 from kerasbalance.experiments.runs.evaluation_files import read_cases, read_cleaned
 from kerasbalance.experiments.runs.folder import RunFolder, RunRecord
 from kerasbalance.experiments.runs.history import Curve, read_history

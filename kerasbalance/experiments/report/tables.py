@@ -4,7 +4,8 @@ import html
 import math
 from collections.abc import Iterable, Sequence
 
-from kerasbalance.evaluation.cases import CaseMetrics, MetricSummary, OrganSummary
+from kerasbalance.evaluation.cases import CaseMetrics
+from kerasbalance.evaluation.summaries import MetricSummary, OrganSummary
 from kerasbalance.experiments.report.contents import Contents
 from kerasbalance.experiments.runs.split import describe_split
 

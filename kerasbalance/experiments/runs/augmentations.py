@@ -21,17 +21,17 @@ class Strength:
     """
 
     name: str
-    make: Callable[[tuple[float, float]], kb.Augmentation] | None
+    make: "Callable[[tuple[float, float]], kb.Augmentation] | None"
     help: str
     arm: str = ""
     meaning: str = ""
 
 
-def _light(window_hu: tuple[float, float]) -> kb.Augmentation:
+def _light(window_hu: tuple[float, float]) -> "kb.Augmentation":
     return kb.Augmentation(window=window_hu)
 
 
-def _nnunet(window_hu: tuple[float, float]) -> kb.Augmentation:
+def _nnunet(window_hu: tuple[float, float]) -> "kb.Augmentation":
     """Return nnU-Net's kinds, shares and ranges for 2D, without its mirroring; noise and brightness are in HU here."""
     return kb.Augmentation(
         geometry_share=0.36, rotate_deg=180.0, scale=(0.7, 1.4), shift=0.0,
@@ -73,7 +73,7 @@ def check_strength(name: str) -> None:
                         "pip install 'kerasbalance[augment]', or leave out --augment")  # fmt: skip
 
 
-def make_augmentation(name: str, window_hu: tuple[float, float]) -> kb.Augmentation | None:
+def make_augmentation(name: str, window_hu: tuple[float, float]) -> "kb.Augmentation | None":
     """Return what changes the batches of a run, None for slices as they are.
 
     Raises:

@@ -14,8 +14,8 @@ from kerasbalance.evaluation.cases import (
     evaluate_case,
     evaluate_slices,
     keep_largest_component,
-    summarise_cases,
 )
+from kerasbalance.evaluation.summaries import summarise_cases
 from kerasbalance.experiments.runs.ensemble import Ensemble
 from kerasbalance.experiments.runs.evaluation_files import Evaluation
 from kerasbalance.experiments.runs.operating_point import OperatingPoint

@@ -7,7 +7,8 @@ from typing import Any
 
 from kerasbalance.data.errors import DataError, Note
 from kerasbalance.data.store.files import replace_file
-from kerasbalance.evaluation.cases import CaseMetrics, OrganSummary, SliceMetrics
+from kerasbalance.evaluation.cases import CaseMetrics, SliceMetrics
+from kerasbalance.evaluation.summaries import OrganSummary
 from kerasbalance.experiments.runs.operating_point import OperatingPoint, OrganPoint
 from kerasbalance.experiments.tabular import read_csv, rows_to_csv, to_json, with_words
 

@@ -22,7 +22,7 @@ from kerasbalance.evaluation.power import seeds_needed, variance_components
 from kerasbalance.experiments.studies.measures import MEASURES, Measure
 from kerasbalance.experiments.studies.options import StudyRecord
 from kerasbalance.experiments.studies.results import read_results
-from kerasbalance.experiments.studies.scores import ArmScores, GroupResults
+from kerasbalance.experiments.studies.scores import ArmScores, GroupResults, Scores
 
 LEVEL = 0.05
 """Of every test, after adjustment."""
@@ -98,7 +98,7 @@ def compare(groups: Sequence[GroupResults], measures: Sequence[str], margin: flo
     found = [
         [_difference(group, *pair, measure, measure.name in measures, margin)
          for pair in _pairs(group.arms) for measure in MEASURES.values()
-         if not measure.curves or all(run.curve for arm in pair for run in arm.runs)]
+         if not measure.equal_fp or all(run.curve for arm in pair for run in arm.runs)]
         for group in groups
     ]  # fmt: skip
     registered = [d for group in found for d in group if d.registered]
@@ -135,7 +135,7 @@ def _difference(
     margin: float,
 ) -> Difference:
     seeds = [seed for seed in arm.seeds if seed in baseline.seeds]
-    first, second = measure.scores(arm, baseline, seeds, group.hard)
+    first, second = _scores(measure, arm, baseline, seeds, group.hard)
     found = paired_difference(first, second, measure.statistic)
     low, high = found.interval()
     return Difference(
@@ -144,9 +144,25 @@ def _difference(
     )  # fmt: skip
 
 
-def _seeds_needed(
-    first: NDArray[np.float64], second: NDArray[np.float64], statistic: str, effect: float
-) -> int | None:
+def _scores(
+    measure: Measure, arm: ArmScores, baseline: ArmScores, seeds: Sequence[int], hard: NDArray[np.bool_]
+) -> tuple[Scores, Scores]:
+    """Return the scores of an arm and of its control, `(seeds, cases)`, or `(seeds, 1)` of the hard slices.
+
+    Neighbouring slices are alike, so that of them only the seeds are drawn.
+    """
+    pairs = [(arm.dice(seeds), baseline.dice(seeds)), (arm.slice_dice(seeds), baseline.slice_dice(seeds))]
+    first, second = pairs[measure.slices]
+    if measure.equal_fp:
+        curves = {run.seed: run.curve for run in baseline.runs if run.curve is not None}
+        moved = [curves[seed].at(arm.run(seed).false_positive_share) for seed in seeds]
+        second = np.stack([scores[measure.slices] for scores in moved])
+    if measure.slices:
+        first, second = (scores[:, hard].mean(axis=1, keepdims=True) for scores in (first, second))
+    return first, second
+
+
+def _seeds_needed(first: Scores, second: Scores, statistic: str, effect: float) -> int | None:
     if not effect > 0:
         return None
     if statistic != "mean":
