@@ -45,7 +45,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
     "eval",
     cls=GroupedCommand,
     context_settings=CONTEXT,
-    epilog="Examples:  kerasbalance eval run;  kerasbalance eval --prediction seg.dcm --reference liver.nii.gz",
+    epilog="Example:  kerasbalance eval run",
 )
 @click.argument("runs", metavar="[RUN]...", nargs=-1, type=_PATH)
 @_option(

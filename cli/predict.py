@@ -43,7 +43,7 @@ _option = functools.partial(click.option, cls=GroupedOption)
 @click.command(
     cls=GroupedCommand,
     context_settings=CONTEXT,
-    epilog="Examples:  kerasbalance predict run ct/ --out liver.dcm;  kerasbalance predict run cts/ --out liver/",
+    epilog="Example:  kerasbalance predict run ct/ --out liver.dcm",
 )
 @click.argument("runs", metavar="RUN...", nargs=-1, required=True, type=_PATH)
 @click.argument("ct", type=_PATH)

@@ -29,18 +29,19 @@ class Loss:
 LOSSES = {
     loss.name: loss
     for loss in (
-        Loss("dice", kb.DiceLoss, "The Dice of the batch."),
+        Loss("dice", lambda **given: kb.DiceLoss(**given), "The Dice of the batch."),
         Loss(
             "dice+slice", lambda **given: kb.DiceLoss(slice_share=0.2, **given),
             "0.8 of the Dice of the batch and 0.2 of the mean Dice of its slices, which helps small and hard slices.",
             arm="dice+slice", meaning="all cases, a fifth of the loss by slice",
         ),
         Loss(
-            "dice+focal", kb.DiceFocalLoss, "Dice and focal loss.",
+            "dice+focal", lambda **given: kb.DiceFocalLoss(**given), "Dice and focal loss.",
             arm="focal", meaning="all cases, Dice and focal loss",
         ),
         Loss(
-            "dice+topk", kb.DiceTopKLoss, "Dice and cross-entropy of the hardest tenth of the pixels.",
+            "dice+topk", lambda **given: kb.DiceTopKLoss(**given),
+            "Dice and cross-entropy of the hardest tenth of the pixels.",
             arm="topk", meaning="all cases, Dice and the hardest tenth of the pixels",
         ),
     )
