@@ -307,30 +307,34 @@ def test_the_metric_used_in_these_tests_logs_rows_in_order():
     assert metric.rows().tolist() == [[7, 7, 7], [-1, -1, -1]]
 
 
+class Slow:
+    """A source that counts how many reads run at the same time."""
+
+    def __init__(self):
+        self.running, self.most, self.lock = 0, 0, threading.Lock()
+
+    def __len__(self):
+        return 100
+
+    def read(self, refs, flips):
+        with self.lock:
+            self.running += 1
+            self.most = max(self.most, self.running)
+        time.sleep(0.05)
+        with self.lock:
+            self.running -= 1
+        return np.zeros((len(refs), 2, 2, 1)), np.zeros((len(refs), 2, 2))
+
+
 def test_as_many_batches_are_read_at_once_as_there_are_threads():
-    running, most, lock = [0], [0], threading.Lock()
-
-    class Slow:
-        def __len__(self):
-            return 100
-
-        def read(self, refs, flips):
-            with lock:
-                running[0] += 1
-                most[0] = max(most[0], running[0])
-            time.sleep(0.05)
-            with lock:
-                running[0] -= 1
-            return np.zeros((len(refs), 2, 2, 1)), np.zeros((len(refs), 2, 2))
-
     for threads in (1, 5):
-        most[0] = 0
+        source = Slow()
         dataset = kb.IndexedDataset(
-            Slow(), kb.Index(range(100)), batch_size=2, steps_per_epoch=9, threads=threads
+            source, kb.Index(range(100)), batch_size=2, steps_per_epoch=9, threads=threads
         )
         for step in range(9):
             dataset[step]
-        assert threads <= most[0] <= threads + 1  # the first batch is read by the caller
+        assert threads <= source.most <= threads + 1  # the first batch is read by the caller
     with pytest.raises(ValueError, match="threads=0; expected a whole number from 1"):
         kb.IndexedDataset(Slow(), kb.Index(range(4)), batch_size=2, steps_per_epoch=2, threads=0)
 

@@ -47,6 +47,7 @@ def test_an_unknown_strength_is_refused_with_those_that_are_known():
 
 @pytest.mark.parametrize("name", ["light", "nnunet"])
 def test_a_strength_bends_values_inside_the_window_of_the_run_and_mirrors_nothing(name):
+    pytest.importorskip("cv2", reason="opencv-python-headless (extra augment) is not installed")
     augmentation = make_augmentation(name, (0.0, 80.0))
     assert augmentation.window == (0.0, 80.0)
     x = np.full((16, 32, 32, 1), -1024, np.int16)
@@ -58,6 +59,7 @@ def test_a_strength_bends_values_inside_the_window_of_the_run_and_mirrors_nothin
 
 
 def test_an_augmented_run_says_so_and_resumes_to_the_same_weights(store, tmp_path):
+    pytest.importorskip("cv2", reason="opencv-python-headless (extra augment) is not installed")
     result = call("train", store, "--out", tmp_path / "run", *SHORT, "--augment", "light")
     assert result.exit_code == 0, result.output
     record = RunRecord.read(RunFolder(tmp_path / "run").record_file)
