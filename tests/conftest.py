@@ -35,8 +35,10 @@ if "JAX_COMPILATION_CACHE_DIR" not in os.environ:
     os.environ["JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES"] = "-1"
 
 
-# Files that read, write or judge without a model; one backend's run of them says all.
+# Files that read, write or judge without a model, or that look at what stands around a training whose own tests run on
+# every backend (study, report, full disk, benchmarks); one backend's run of them says all.
 WITHOUT_BACKEND = (
+    "test_benchmarks", "test_full_disk", "test_report", "test_study.py",
     "test_advice", "test_allocator", "test_codes", "test_compare",
     "test_ct", "test_dataset_json", "test_dicom_", "test_export", "test_faults",
     "test_geometry",
