@@ -68,10 +68,10 @@ def use_devices(asked: int | str | None, default: int = 1) -> str:
         )
     number = "all" if processes > 1 else asked or default
     try:
-        names = click.get_current_context().with_resource(several_devices(number))
+        with _without_greetings():
+            return describe(click.get_current_context().with_resource(several_devices(number)))
     except ValueError as error:
         raise click.UsageError(str(error)) from None
-    return describe(names)
 
 
 def choose_backend(asked: str | None) -> str:
