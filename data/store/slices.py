@@ -78,6 +78,14 @@ class SliceStore:
         """Number of slices."""
         return int(self._first[-1])
 
+    def case_refs(self, number: int) -> NDArray[np.int64]:
+        """Return all slice refs of a case, int64, in their order.
+
+        Args:
+            number: The case, from 0.
+        """
+        return np.arange(self.first_ref[number], self.first_ref[number + 1])
+
     def case_of(self, refs: ArrayLike) -> NDArray[np.int64]:
         """Return the case number of each slice ref, int64, same shape.
 

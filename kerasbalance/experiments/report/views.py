@@ -76,7 +76,7 @@ def case_views(run: Run, segmenter: Segmenter, contents: Contents) -> list[CaseV
 def _case_view(run: Run, segmenter: Segmenter, metrics: CaseMetrics, value: int, rank: str) -> CaseView:
     number = [case.key for case in run.store.cases].index(metrics.case)
     source = run.source(judged=True)
-    refs = run.case_refs(number)
+    refs = run.store.case_refs(number)
     predicted, reference = segment_refs(segmenter, source, refs)
     between, height, width = run.store.cases[number].spacing_mm
     return CaseView(

@@ -91,6 +91,10 @@ class RunFolder:
         names = [entry.name for entry in (self.path / "checkpoint").glob("0*-iteration-*")]
         return int(max(names).rpartition("-")[2]) if names else 0
 
+    def note_divergence(self, error: Exception) -> None:
+        """Write down that the training diverged, in the error's words."""
+        replace_file(self.diverged_file, to_json({"error": str(error)}))
+
     def shortcoming(self, iterations: int) -> str:
         """Return what keeps the newest weights from being those of the finished run, "" if they are.
 

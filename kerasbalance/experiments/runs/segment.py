@@ -91,7 +91,7 @@ def segment_case(
         Labels of the prediction and of the reference, uint8 `(slices, rows, columns)` each.
     """
     store, facts = source.source.store, source.source.store.cases[number]
-    refs = np.arange(store.first_ref[number], store.first_ref[number + 1])
+    refs = store.case_refs(number)
     if facts.ct_plane is None or facts.ct_pixel_mm is None:
         labels, reference = segment_refs(segmenter, source, refs, progress)
         return segmenter.cleaned(labels), reference

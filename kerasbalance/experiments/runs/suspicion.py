@@ -42,8 +42,7 @@ def are_suspicious(
     """Say of each slice whether `find_suspects` lists it, bool `(n,)`; arguments as there."""
     listed = {(one.case, one.slice) for one in find_suspects(store, source, organs, segmenter, refs)}
     numbers = store.case_of(refs)
-    places = refs - np.array([int(store.first_ref[number]) for number in numbers], np.int64)
-    pairs = zip(numbers.tolist(), places.tolist(), strict=True)
+    pairs = zip(numbers.tolist(), (refs - store.first_ref[numbers]).tolist(), strict=True)
     return np.array([(store.cases[number].key, place) in listed for number, place in pairs], bool)
 
 
@@ -55,7 +54,7 @@ def _case_suspects(
     number: int,
     hard: Refs,
 ) -> list[Suspect]:
-    refs = store.refs(organs, [number], partial=True)
+    refs = store.case_refs(number)
     x, y = source.source.read(refs)
     predicted, _ = segment_refs(segmenter, source, hard)
     found = []

@@ -37,7 +37,6 @@ from kerasbalance.experiments.runs.starting_weights import StartingWeights, buil
 from kerasbalance.experiments.runs.strategies import STRATEGIES, Material
 from kerasbalance.experiments.runs.suspicion import are_suspicious
 from kerasbalance.experiments.runs.validation import check_validation_cases, make_validation
-from kerasbalance.experiments.tabular import to_json
 from kerasbalance.files import write_by
 from kerasbalance.lock import FolderLock
 from kerasbalance.training.checkpoint import CheckpointFolder
@@ -207,10 +206,6 @@ class Run:
         )
         return PaddedSource(source.judged() if judged else source)
 
-    def case_refs(self, number: int) -> np.ndarray:
-        """Return all slice refs of a case, int64, in their order."""
-        return np.arange(self.store.first_ref[number], self.store.first_ref[number + 1])
-
     def train_trunk(self, callbacks: Sequence[Any] = ()) -> None:
         """Train up to the options' `trunk_iterations`, or on to there, without mining; `branch` then makes runs of it.
 
@@ -263,8 +258,7 @@ class Run:
             point.write(self.folder.point_file)
         kept = kept_epoch(self.options, history.epoch, history.history)
         if kept is not None:
-            self.record = dataclasses.replace(self.record, kept=kept)
-            self.record.write(self.folder.record_file)
+            self._note(kept=kept)
         _save_model(model, self.folder.model_file)
         return TrainResult(self.folder, self.rows, float(history.history["loss"][-1]), result, kept, point)
 
@@ -308,15 +302,14 @@ class Run:
         if self._start is None or self.resumed:
             return build_model(self.options, plane)
         model, started = build_started(self.options, plane, self._start)
-        self.record = dataclasses.replace(self.record, started=started)
-        self.record.write(self.folder.record_file)
+        self._note(started=started)
         return model
 
     def _fit(
         self, model: Any, dataset: Any, iterations: int, callbacks: Sequence[Any], verbose: int = 0
     ) -> Any:
         lock, self._lock = self._lock or lock_run(self.folder.path), None
-        self._note_devices(model)
+        self._note(devices=replicas(model))
         log = HistoryFile(self.folder.history_file, resumed=self.resumed)
         size, refs = self.options.batch_size, self.refs(VALIDATION)
         validation = make_validation(self.store, dataset.source, refs, model, size)
@@ -336,7 +329,7 @@ class Run:
         except OSError as error:
             raise failed_callback(error, callbacks) or error from error
         except kb.NonFiniteError as error:
-            replace_file(self.folder.diverged_file, to_json({"error": str(error)}))
+            self.folder.note_divergence(error)
             raise
         except kb.CheckpointError as error:
             begun = self.folder.has_checkpoint
@@ -347,10 +340,12 @@ class Run:
         finally:
             lock.release()
 
-    def _note_devices(self, model: Any) -> None:
-        if self.record.devices != replicas(model):
-            self.record = dataclasses.replace(self.record, devices=replicas(model))
-            self.record.write(self.folder.record_file)
+    def _note(self, **found: Any) -> None:
+        """Put into `run.json` what became known while the run went on; nothing is written if it stands there."""
+        record = dataclasses.replace(self.record, **found)
+        if record != self.record:
+            self.record = record
+            record.write(self.folder.record_file)
 
 
 def _remembered_store(record: RunRecord, keys: Collection[str]) -> SliceStore:

@@ -78,22 +78,20 @@ def write_curve(run: "Run", folder: Path) -> None:
         run: A run of one organ, with its trained model in the folder.
         folder: The run's `eval/`.
     """
+    from kerasbalance.experiments.runs.evaluate import common_test_cases
     from kerasbalance.experiments.runs.model import load_model
-    from kerasbalance.experiments.runs.parts import TEST
 
     source = run.source()
-    tested = {row.case for row in run.rows if row.part == TEST}
     rows = []
     model = load_model(run.options, source.plane, run.folder.path / "checkpoint")
-    for number, case in enumerate(run.store.cases):
-        if case.key in tested:
-            refs = run.case_refs(number)
-            counts = kb.score_at_thresholds(
-                model, source, refs, run.options.batch_size, thresholds=THRESHOLDS
-            ).counts[:, :, 0]
-            for slice_number in range(len(refs)):
-                shared, predicted, reference = counts[:, slice_number].T
-                rows.append([case.key, slice_number, reference[0], *shared, *predicted])
+    for number in common_test_cases([run]):
+        refs = run.store.case_refs(number)
+        counts = kb.score_at_thresholds(
+            model, source, refs, run.options.batch_size, thresholds=THRESHOLDS
+        ).counts[:, :, 0]
+        for slice_number in range(len(refs)):
+            shared, predicted, reference = counts[:, slice_number].T
+            rows.append([run.store.cases[number].key, slice_number, reference[0], *shared, *predicted])
     names = [f"{what}@{threshold}" for what in ("shared", "predicted") for threshold in THRESHOLDS]
     folder.mkdir(exist_ok=True)
     replace_file(folder / FILE, to_csv([*_PLACE, *names], rows))

@@ -7,7 +7,6 @@ from typing import Any
 
 import keras
 
-from kerasbalance.data.store.files import replace_file
 from kerasbalance.errors import NonFiniteError
 from kerasbalance.experiments.runs.cost import Cost, measure_cost
 from kerasbalance.experiments.runs.evaluate import evaluate_run
@@ -19,7 +18,6 @@ from kerasbalance.experiments.studies.arms import Arm
 from kerasbalance.experiments.studies.curve import write_curve
 from kerasbalance.experiments.studies.options import TEST_SEED, StudyRecord, Unit, unit_folder
 from kerasbalance.experiments.studies.progress import claim_folder, is_done, trunk_folder
-from kerasbalance.experiments.tabular import to_json
 
 Report = Callable[[str, Any], None]
 
@@ -60,7 +58,7 @@ def _run_arms(folder: Path, record: StudyRecord, unit: Unit, report: Report) -> 
                 run = run.branch(trunk)
             run.train([_Counter(report)])
         except NonFiniteError as error:
-            replace_file(run.folder.diverged_file, to_json({"error": str(error)}))
+            run.folder.note_divergence(error)
         else:
             write_curve(run, run.folder.eval_folder)
             write_evaluation(run.folder.eval_folder, evaluate_run(run))
