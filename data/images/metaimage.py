@@ -21,11 +21,10 @@ from kerasbalance.data.images.header import (
     placed,
     unsupported,
 )
-from kerasbalance.data.images.text_header import beside, floats, header_lines
+from kerasbalance.data.images.text_header import MAX_AXES, beside, floats, header_lines
 from kerasbalance.data.volume.stated_grid import StatedGrid
 
 _FORM = "MetaImage"
-MAX_AXES = 16
 _DTYPES = {
     "met_char": "i1",
     "met_uchar": "u1",

@@ -22,11 +22,10 @@ from kerasbalance.data.images.header import (
     placed,
     unsupported,
 )
-from kerasbalance.data.images.text_header import beside, floats, header_lines
+from kerasbalance.data.images.text_header import MAX_AXES, beside, floats, header_lines
 from kerasbalance.data.volume.stated_grid import StatedGrid
 
 _FORM = "NRRD"
-MAX_AXES = 16
 _TYPES = {
     "i1": ("signed char", "int8", "int8_t"),
     "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),

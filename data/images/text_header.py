@@ -10,6 +10,7 @@ from kerasbalance.data.errors import DataError
 from kerasbalance.data.images.header import damaged, unsupported
 
 MAX_HEADER_BYTES = 2**20
+MAX_AXES = 16
 _SEVERAL_FILES = re.compile(r"LIST\b|.*%\d*d", re.IGNORECASE)
 
 

@@ -85,7 +85,7 @@ def summarise_scores(scores: ArrayLike, statistic: str) -> NDArray[np.float64]:
     Raises:
         ValueError: If the shape, the statistic or the number of cases is wrong.
     """
-    array = _checked(scores, "scores")
+    array = checked_scores(scores, "scores")
     if statistic not in STATISTICS:
         raise ValueError(
             explain(f"statistic={statistic!r}", f"one of {', '.join(STATISTICS)}", "pass one of these names")
@@ -135,7 +135,7 @@ def paired_difference(
         >>> round(found.difference, 3), found.seeds_up
         (0.075, 2)
     """
-    first, second = _checked(scores, "scores"), _checked(baseline, "baseline")
+    first, second = checked_scores(scores, "scores"), checked_scores(baseline, "baseline")
     if first.shape != second.shape or not 0 < level < 1 or resamples < 1:
         raise ValueError(
             explain(
@@ -209,7 +209,16 @@ def _resampled(differences: NDArray[np.float64], resamples: int, seed: int) -> N
     return np.asarray(((rows @ differences) * columns).sum(axis=1))
 
 
-def _checked(scores: ArrayLike, name: str) -> NDArray[np.float64]:
+def checked_scores(scores: ArrayLike, name: str) -> NDArray[np.float64]:
+    """Return scores as float64 `(seeds, cases)`.
+
+    Args:
+        scores: What was passed.
+        name: How an error calls it.
+
+    Raises:
+        ValueError: If they have another shape, there are none, or one is not finite.
+    """
     array = np.asarray(scores, np.float64)
     if array.ndim != 2 or not array.size or not np.isfinite(array).all():
         raise ValueError(

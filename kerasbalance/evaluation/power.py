@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from kerasbalance.errors import explain
+from kerasbalance.evaluation.paired import checked_scores
 
 MOST_SEEDS = 1000
 """The largest number of seeds that is looked at."""
@@ -54,15 +55,7 @@ def variance_components(differences: ArrayLike) -> VarianceComponents:
         >>> variance_components([[0.0, 2.0], [4.0, 6.0]])
         VarianceComponents(seeds=8.0, cases=2.0, residual=0.0)
     """
-    table = np.asarray(differences, np.float64)
-    if table.ndim != 2 or not table.size or not np.isfinite(table).all():
-        raise ValueError(
-            explain(
-                f"differences of shape {table.shape}",
-                "finite numbers (seeds, cases)",
-                "leave out cases without a score",
-            )
-        )
+    table = checked_scores(differences, "differences")
     seeds, cases = table.shape
     if seeds < 2:
         return VarianceComponents(math.nan, math.nan, math.nan)

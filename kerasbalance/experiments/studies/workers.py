@@ -20,8 +20,6 @@ from kerasbalance.experiments.studies.options import StudyRecord, Unit
 from kerasbalance.experiments.studies.unit_process import errors_that_travel, prepare_process
 from kerasbalance.training.signals import CAUGHT
 
-Message = tuple[str, Any]
-
 
 @dataclass(frozen=True)
 class Task:
