@@ -151,8 +151,7 @@ def _scores(
 
     Neighbouring slices are alike, so that of them only the seeds are drawn.
     """
-    pairs = [(arm.dice(seeds), baseline.dice(seeds)), (arm.slice_dice(seeds), baseline.slice_dice(seeds))]
-    first, second = pairs[measure.slices]
+    first, second = (one.slice_dice(seeds) if measure.slices else one.dice(seeds) for one in (arm, baseline))
     if measure.equal_fp:
         curves = {run.seed: run.curve for run in baseline.runs if run.curve is not None}
         moved = [curves[seed].at(arm.run(seed).false_positive_share) for seed in seeds]
